@@ -1,0 +1,92 @@
+# Python 3.10 to 3.13 and make are all that has to be there; PYTHON=... chooses the interpreter.
+PYTHON ?=
+
+# TensorFlow's INFO and WARNING lines would bury the tests' own.
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+# PYTEST_ARGS="-k baseline -x" and the like reach pytest.
+PYTEST_ARGS ?= -n 2 -q
+
+NEWEST = 3.13 3.12 3.11 3.10
+OLDEST = 3.11 3.10
+
+# $(call create_venv,<directory>,<accepted versions>,<purpose>): an environment from the first
+# interpreter that runs, has an accepted version and can create environments.
+define create_venv
+	@for candidate in $(or $(PYTHON),$(2:%=python%) python3 python); do \
+	    if "$$candidate" -c 'import sys, venv, ensurepip; \
+	sys.exit("%d.%d" % sys.version_info[:2] not in "$(strip $(2))".split())' 2>/dev/null; then \
+	        echo "$(strip $(1)): created with $$("$$candidate" --version) ($$candidate)"; \
+	        exec "$$candidate" -m venv --clear $(1); \
+	    fi; \
+	done; \
+	echo "$(strip $(3)) needs one of Python $(strip $(2)) with its venv module," \
+	    "and found none in: $(or $(PYTHON),$(2:%=python%) python3 python)." >&2; \
+	echo "Install one (on Debian and Ubuntu with its python3.X-venv package)," \
+	    "or name it: make PYTHON=/path/to/python ..." >&2; \
+	exit 1
+endef
+
+.PHONY: help test test-oldest example lint coverage benchmark clean
+
+help:
+	@echo "make test         lint and tests on the newest TensorFlow, in .venv"
+	@echo "make example      execute example.ipynb in .venv, results in build/ (MNIST=1: with MNIST)"
+	@echo "make test-oldest  the tests on TensorFlow 2.12, in .venv-oldest (Python 3.10 or 3.11)"
+	@echo "make lint         ruff only"
+	@echo "make coverage     the tests once more, in one process, and the lines they miss"
+	@echo "make benchmark    speed, memory and accuracy beside other libraries, in .venv-benchmark"
+	@echo "make clean        remove everything that make created, environments included"
+
+test: lint
+	.venv/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: .venv/installed
+	.venv/bin/python -m ruff check .
+
+coverage: .venv/installed
+	.venv/bin/python -m coverage run -m pytest -q
+	.venv/bin/python -m coverage report --show-missing --include='*.py' --omit='tests/*'
+
+test-oldest: .venv-oldest/installed
+	.venv-oldest/bin/python -m pytest $(PYTEST_ARGS)
+
+example: .venv/installed
+	@mkdir -p build
+	PICTURES=build .venv/bin/jupyter-execute --timeout=1800 --kernel_name=python3 \
+	    --output=build/example.ipynb example.ipynb
+	@echo "The executed notebook is build/example.ipynb; its pictures:"
+	@ls build/*.png
+
+benchmark: .venv-benchmark/installed
+	.venv-benchmark/bin/python benchmarks/overhead.py
+	.venv-benchmark/bin/python benchmarks/time_to_accuracy.py
+
+clean:
+	rm -rf build .venv .venv-oldest .venv-benchmark *.egg-info
+	rm -rf .hypothesis .pytest_cache .ruff_cache .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An environment is created once; what is in it follows pyproject.toml.
+.venv/bin/python:
+	$(call create_venv,.venv,$(NEWEST),This target)
+
+.venv/installed: .venv/bin/python pyproject.toml
+	@echo ".venv: installing TensorFlow and what the tests and the notebook need (some minutes)"
+	.venv/bin/python -m pip install -q -e '.[dev]'
+	@touch $@
+
+.venv-oldest/bin/python:
+	$(call create_venv,.venv-oldest,$(OLDEST),TensorFlow 2.12)
+
+.venv-oldest/installed: .venv-oldest/bin/python pyproject.toml
+	@echo ".venv-oldest: installing TensorFlow 2.12 and what the tests need (some minutes)"
+	.venv-oldest/bin/python -m pip install -q -e '.[test]' 'tensorflow==2.12.*' 'numpy<2'
+	@touch $@
+
+.venv-benchmark/bin/python:
+	$(call create_venv,.venv-benchmark,$(NEWEST),The benchmark)
+
+.venv-benchmark/installed: .venv-benchmark/bin/python pyproject.toml benchmarks/requirements.txt
+	.venv-benchmark/bin/python -m pip install -q -e . -r benchmarks/requirements.txt
+	@touch $@

@@ -53,8 +53,7 @@ test-oldest: .venv-oldest/installed
 
 example: .venv/installed
 	@mkdir -p build
-	PICTURES=build .venv/bin/jupyter-execute --timeout=1800 --kernel_name=python3 \
-	    --output=build/example.ipynb example.ipynb
+	PICTURES=build .venv/bin/python .ci/execute_notebook.py example.ipynb build/example.ipynb
 	@echo "The executed notebook is build/example.ipynb; its pictures:"
 	@ls build/*.png
 

@@ -163,6 +163,51 @@ def accuracy(model):
     return float(np.mean(np.argmax(model(test_x), axis=1) == test_y))
 
 
+def targets(model, x):
+    """The classes to explain: for each row the one that the network predicts."""
+    return np.argmax(model(x), axis=1)
+
+
+def reference(name, count=32, steps=6400):
+    """The attributions of the predicted class, zero baseline, that errors are measured against.
+
+    A middle Riemann sum of `steps` points in float64, with nothing of this project in it: a
+    `GradientTape` over the Keras model, point by point. Kept in `build/benchmarks/`.
+
+    Returns:
+      float64 array `[count, 28, 28, 1]`.
+    """
+    path = measure.BUILD / f"{name}-{VERSION}-reference-{count}-{steps}.npy"
+    if path.exists():
+        return np.load(path)
+    model, x = trained(name, "float64"), rows(count).astype(np.float64)
+    chosen = tf.one_hot(targets(model, x), 10, dtype=tf.float64)
+
+    @tf.function(input_signature=[tf.TensorSpec(x.shape, tf.float64)])
+    def gradient(point):
+        with tf.GradientTape() as tape:
+            tape.watch(point)
+            output = tf.reduce_sum(chosen * model(point, training=False))
+        return tape.gradient(output, point)
+
+    total = np.zeros_like(x)
+    for step in range(steps):
+        if step % (steps // 8) == 0:
+            measure.progress(f"reference of {name}: {step} of {steps} steps")
+        total += gradient((step + 0.5) / steps * x).numpy()
+    result = total / steps * x
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, result)
+    return result
+
+
+def error(attributions, expected):
+    """Mean over rows of the relative L1 error."""
+    axes = tuple(range(1, expected.ndim))
+    missed = np.abs(np.asarray(attributions, np.float64) - expected).sum(axes)
+    return float(np.mean(missed / np.abs(expected).sum(axes)))
+
+
 def in_v1_graph(model):
     """The network as a function that can be called in any graph, weights frozen into it.
 

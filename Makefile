@@ -9,6 +9,7 @@ PYTEST_ARGS ?= -n 2 -q
 
 NEWEST = 3.13 3.12 3.11 3.10
 OLDEST = 3.11 3.10
+PEERS = 3.12 3.11 3.10
 
 # $(call create_venv,<directory>,<accepted versions>,<purpose>): an environment from the first
 # interpreter that runs, has an accepted version and can create environments.
@@ -46,7 +47,7 @@ lint: .venv/installed
 
 coverage: .venv/installed
 	.venv/bin/python -m coverage run -m pytest -q
-	.venv/bin/python -m coverage report --show-missing --include='*.py' --omit='tests/*'
+	.venv/bin/python -m coverage report --show-missing --omit='tests/*'
 
 test-oldest: .venv-oldest/installed
 	.venv-oldest/bin/python -m pytest $(PYTEST_ARGS)
@@ -84,8 +85,9 @@ clean:
 	@touch $@
 
 .venv-benchmark/bin/python:
-	$(call create_venv,.venv-benchmark,$(NEWEST),The benchmark)
+	$(call create_venv,.venv-benchmark,$(PEERS),The benchmark)
 
 .venv-benchmark/installed: .venv-benchmark/bin/python pyproject.toml benchmarks/requirements.txt
+	@echo ".venv-benchmark: installing the libraries to compare with (some minutes)"
 	.venv-benchmark/bin/python -m pip install -q -e . -r benchmarks/requirements.txt
 	@touch $@

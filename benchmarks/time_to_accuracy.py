@@ -41,7 +41,7 @@ class Search:
         return networks.error(self.library.prepare(rule, steps, 400)(), self.expected)
 
     def fewest_steps(self, rule, target, most):
-        """The first of `GRID` that reaches the target, then bisection below; `None` if none does."""
+        """The first of `GRID` that reaches the target, then bisection below it, or `None`."""
         below = GRID[0] - 1
         for steps in GRID:
             if steps > most:

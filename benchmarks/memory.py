@@ -1,0 +1,84 @@
+"""Peak memory of `integrated_gradients`: it must not grow with the number of steps.
+
+`python benchmarks/memory.py` prints two Markdown tables: the peak at 5,000 steps beside that at 50
+for two of the networks, and the peak for a MobileNetV2 with two images of 224x224 at 200 steps,
+with the default block and with `max_rows=4`. Every figure is the median of processes of their own,
+above what the process held once the network and the images were there; so tracing and the thread
+pools count.
+"""
+
+import argparse
+import json
+import statistics
+
+import keras
+import measure
+import networks
+import numpy as np
+import tensorflow as tf
+
+import integrated_gradients_tf as ig
+
+
+def child(name, batch, steps, method, max_rows):
+    """Peak memory of one call, in bytes."""
+    batch, steps, max_rows = int(batch), int(steps), int(max_rows) or None
+    if name == "mobilenet":
+        model = keras.applications.MobileNetV2(weights=None)
+        x = np.random.default_rng(0).uniform(-1, 1, (batch, 224, 224, 3)).astype(np.float32)
+    else:
+        model, x = networks.trained(name), networks.rows(batch)
+    x = tf.constant(x)
+    model(x[:1])
+
+    @tf.function
+    def attribute(x):
+        output = model(x, training=False)[:, 0]
+        return ig.integrated_gradients(output, x, None, steps, method, max_rows=max_rows)
+
+    return measure.peak_above_idle(lambda: attribute(x).numpy())
+
+
+def peak(repeats, name, batch, steps, method, max_rows=0):
+    measure.progress(
+        f"{name}: {batch} images, {steps} steps, {method}, max_rows={max_rows or None}"
+    )
+    arguments = (__file__, name, batch, steps, method, max_rows)
+    return statistics.median(measure.in_child(*arguments) for _ in range(repeats))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=32, help="images for the small networks")
+    parser.add_argument("--repeats", type=int, default=3, help="processes for each figure")
+    parser.add_argument("--methods", nargs="+", default=["gausslegendre", "secant"])
+    parser.add_argument("--only", choices=["steps", "mobilenet"], help="one of the two tables")
+    parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(child(*options.child)))
+        return
+    print(f"{measure.machine()}.\n")
+    if options.only != "mobilenet":
+        table = []
+        for name in ("mlp", "cnn"):
+            for method in options.methods:
+                few, many = (
+                    peak(options.repeats, name, options.batch, steps, method)
+                    for steps in (50, 5000)
+                )
+                cells = (f"{few / measure.MIB:.0f}", f"{many / measure.MIB:.0f}")
+                table.append((networks.NETWORKS[name][1], method, *cells, f"{many / few:.2f}"))
+        header = ("network", "method", "50 steps, MiB", "5,000 steps, MiB", "ratio")
+        print(measure.markdown(header, table) + "\n")
+    if options.only != "steps":
+        table = []
+        for method in options.methods:
+            for max_rows in (0, 4):
+                bytes_ = peak(1, "mobilenet", 2, 200, method, max_rows)
+                table.append((method, max_rows or "default", f"{bytes_ / 2**30:.2f}"))
+        print(measure.markdown(("MobileNetV2, method", "max_rows", "peak, GiB"), table))
+
+
+if __name__ == "__main__":
+    main()

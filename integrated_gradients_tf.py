@@ -21,7 +21,20 @@ import numbers
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["build_ig", "linear_inpterpolation", "linear_interpolation"]
+__all__ = [
+    "backpropagate",
+    "build_ig",
+    "convergence_delta",
+    "graph_replace",
+    "integrated_gradients",
+    "integrated_jacobian",
+    "layer_conductance",
+    "linear_inpterpolation",
+    "linear_interpolation",
+]
+
+# AutoGraph would convert every function below when it is called inside a tf.function.
+_as_it_is = tf.autograph.experimental.do_not_convert
 
 MAX_STEPS = 1_000_000
 PANEL = 128  # Gauss-Legendre nodes in one panel: leggauss(5000) would take 15 s and 300 MiB.
@@ -32,9 +45,8 @@ PANEL = 128  # Gauss-Legendre nodes in one panel: leggauss(5000) would take 15 s
 # ---------------------------------------------------------------------------------------------------
 
 
-def linear_interpolation(
-    x, num_steps=50, baseline=None, method="gausslegendre", name="linear_interpolation"
-):
+@_as_it_is
+def linear_interpolation(x, num_steps=50, baseline=None, method="gausslegendre", name="linear_interpolation"):
     """Puts `num_steps` points on the straight path from `baseline` to `x`.
 
     The first half of the recipe of Sundararajan et al., https://arxiv.org/abs/1703.01365, section 5.
@@ -89,6 +101,7 @@ def linear_interpolation(
     return tuple(tf.nest.pack_sequence_as(x, part) for part in (inter, stepsize, starts))
 
 
+@_as_it_is
 def build_ig(inter, stepsize, output, num_steps=50, method="gausslegendre", name="build_ig"):
     """Sums the gradients along the path: the attribution of `output` to the original `x`.
 
@@ -129,9 +142,14 @@ def build_ig(inter, stepsize, output, num_steps=50, method="gausslegendre", name
     points = len(quadrature(num_steps, method)[0])
     _check_recipe(inters, stepsizes, output, num_steps, points)
     with tf.name_scope(name):
-        grads = tf.gradients(output, inters)
+        if method == "secant":
+            grads = _recipe_secant(output, inters, num_steps)
+            stepsizes = [step[: tf.shape(step)[0] // points * num_steps] for step in stepsizes]
+            points = num_steps
+        else:
+            grads = tf.gradients(output, inters)
         if all(grad is None for grad in grads):
-            raise ValueError(_unconnected("build_ig", output, inters, "output", "inter"))
+            raise ValueError(_unconnected("build_ig", [output], inters, "output", "inter"))
         result = [
             tf.zeros_like(step[: tf.shape(step)[0] // points])
             if grad is None
@@ -141,9 +159,2232 @@ def build_ig(inter, stepsize, output, num_steps=50, method="gausslegendre", name
     return tf.nest.pack_sequence_as(inter, result)
 
 
+def _recipe_secant(output, inters, steps):
+    """Adjoints of the intervals between the points of the recipe, `[S * B, ...]` or None."""
+    plan = _Plan("build_ig", output, inters, per_row=[])
+    if plan.stacked:
+        cuts = _Cuts(plan.ops, plan.xs, steps)
+        ends = [(op, *cuts.ends(op)) for op in plan.ops]
+        seed = cuts.start(tf.ones_like(output), True)
+        return _reverse(ends, [output], [seed], inters, SECANT_RULES)
+    # Rows leave axis 0 on the way: the network once more, on the starts and on the ends.
+    if plan.rows is not None:
+        raise ValueError(
+            f"build_ig: the number of rows, {plan.rows}, is part of the graph (at {plan.obstacle}), "
+            "and method='secant' has to run the network on other rows. Build the graph with an "
+            "unknown batch size, or use integrated_gradients or method='gausslegendre'."
+        )
+    runs = []
+    for side in (0, 1):
+        cuts = _Cuts([], [], steps)
+        values = {x.ref(): cuts.cut(x, side) for x in plan.xs}
+        made = _replay(plan.ops, values)
+        runs.append((made, [values[x.ref()] for x in plan.xs], values[plan.ys[0].ref()]))
+    (made, xs, y), (after, _, _) = runs
+    return _reverse(_pair(made, after), [y], [tf.ones_like(y)], xs, SECANT_RULES)
+
+
+@_as_it_is
 def linear_inpterpolation(sample, num_steps=50):
     """The original spelling and its numbers (left Riemann sum); see `linear_interpolation`."""
     return linear_interpolation(sample, num_steps, method="riemann_left")
+
+
+# ---------------------------------------------------------------------------------------------------
+# The one-liner: any tensor explained by any other, in a graph that already exists
+# ---------------------------------------------------------------------------------------------------
+
+
+@_as_it_is
+def integrated_gradients(
+    ys,
+    xs,
+    baselines=None,
+    num_steps=50,
+    method="auto",
+    grad_ys=None,
+    per_row=None,
+    max_rows=None,
+    name="integrated_gradients",
+):
+    """Attributes `ys` to `xs`, two tensors of a graph that already exists.
+
+    Integrated gradients of Sundararajan et al., https://arxiv.org/abs/1703.01365, equation 1, called
+    like `tf.gradients`. The ops between `xs` and `ys` are replayed on points between the baseline
+    and `xs`, in blocks inside a loop, so that memory does not grow with `num_steps`. Whatever is
+    affine at the beginning of the network is computed once and not once per step.
+
+    Ops wrapped in `tf.custom_gradient` are differentiated as the ops they are made of:
+    straight-through estimators and gradient reversal have no effect on attributions.
+
+    Args:
+      ys: tensor `[B]` or `[B, ...]` (or a structure of such). Entries beyond axis 0 are summed, as
+        in `tf.gradients`; choose and weight them with `grad_ys`.
+      xs: floating tensor `[B, ...]`, or a list, tuple or dict of such (one joint path): inputs,
+        embeddings, hidden layers.
+      baselines: where the path starts: `None` (zeros), a scalar, or a tensor that broadcasts to
+        `xs`. With structured `xs`: one scalar for all, or the same structure.
+      num_steps: number of steps `S`, 1 to 1,000,000.
+      method: `"auto"`, `"secant"`, `"gausslegendre"`, `"riemann_left"`, `"riemann_right"`,
+        `"riemann_middle"` or `"riemann_trapezoid"`. `"secant"` is complete by construction at any
+        number of steps. `"auto"` takes it for networks with kinks (ReLU and its family, max pooling,
+        maximum, absolute value) and `"gausslegendre"` for smooth ones.
+      grad_ys: weights of the entries of `ys`, of its shape and structure. They are evaluated at `xs`
+        and held fixed along the path. One-hot rows choose a class per row.
+      per_row: tensors beside `xs` with one entry per row (targets to gather, masks), which are
+        repeated for every step. `None` detects placeholders and function arguments that lead with
+        the batch dimension of `xs`; a list replaces the detection, `[]` means none.
+      max_rows: the most rows to run through the network at once (at least `B`; `2 * B` for
+        `"secant"`). `None` adapts to the size of a row.
+      name: name scope of the nodes.
+
+    Returns:
+      The attributions, in the shape and structure of `xs`. Summed over the features of a row they
+      equal F(x) - F(baseline): exactly for `"secant"`, in the limit of many steps for the others
+      (see `convergence_delta`). Members of `xs` that `ys` does not depend on get zeros.
+
+    Raises:
+      TypeError: a tensor is eager, a KerasTensor or not floating, or `num_steps` is no int.
+      ValueError: no differentiable path from `xs` to `ys`; rows are mixed or random in between
+        (training mode); arguments that do not fit together.
+
+    >>> @tf.function
+    ... def f(x):
+    ...     y = tf.nn.relu(x[:, 0] - x[:, 1])
+    ...     return integrated_gradients(y, x, baselines=tf.constant([0.0, 2.0]), num_steps=10)
+    >>> f(tf.constant([[3.0, 1.0]])).numpy().round(4).tolist()
+    [[1.3333, 0.6667]]
+    """
+    plan = _Plan("integrated_gradients", ys, xs, per_row)
+    walk = _Walk(plan, xs, baselines, num_steps, method, max_rows)
+    weights = _flat_grad_ys("integrated_gradients", plan, ys, grad_ys)
+    with tf.name_scope(name):
+        result = walk.attributions(weights)
+    return tf.nest.pack_sequence_as(xs, result)
+
+
+@_as_it_is
+def integrated_jacobian(
+    ys,
+    xs,
+    baselines=None,
+    num_steps=50,
+    method="auto",
+    per_row=None,
+    max_rows=None,
+    name="integrated_jacobian",
+):
+    """Attributes every output unit to `xs`: all classes from one forward replay.
+
+    Args:
+      ys: tensor `[B, C]` with a static `C`.
+      xs, baselines, num_steps, method, per_row, max_rows: as for `integrated_gradients`.
+      name: name scope of the nodes.
+
+    Returns:
+      `[B, C, ...]` for `xs [B, ...]`, in the structure of `xs`: entry `c` is what
+      `integrated_gradients(ys[:, c], xs)` returns, at a fraction of the cost of `C` calls.
+
+    Raises:
+      TypeError, ValueError: as `integrated_gradients`; ValueError if `C` is unknown.
+
+    >>> @tf.function
+    ... def f(x):
+    ...     return integrated_jacobian(tf.stack([x[:, 0] * x[:, 1], x[:, 1]], axis=1), x)
+    >>> f(tf.constant([[3.0, 2.0]])).numpy().round(4).tolist()
+    [[[3.0, 3.0], [0.0, 2.0]]]
+    """
+    function = "integrated_jacobian"
+    plan = _Plan(function, ys, xs, per_row)
+    if tf.nest.is_nested(ys) or ys.shape.rank != 2 or ys.shape.as_list()[1] is None:
+        raise ValueError(
+            f"{function}: ys has shape {getattr(ys, 'shape', _describe(ys))}, expected one tensor "
+            "[B, C] with a static C. Reshape it, or set C with ys.set_shape([None, C])."
+        )
+    walk = _Walk(plan, xs, baselines, num_steps, method, max_rows, outputs=ys.shape.as_list()[1])
+    with tf.name_scope(name):
+        result = walk.jacobian()
+    return tf.nest.pack_sequence_as(xs, result)
+
+
+@_as_it_is
+def layer_conductance(
+    ys,
+    layer,
+    xs,
+    baselines=None,
+    num_steps=50,
+    method="auto",
+    grad_ys=None,
+    per_row=None,
+    max_rows=None,
+    name="layer_conductance",
+):
+    """Importance of hidden units along the path of the INPUT from its baseline.
+
+    Conductance of Dhamdhere, Sundararajan and Yan, https://arxiv.org/abs/1805.12233, as the sum over
+    `S` intervals of adjoint_k * (h_{k+1} - h_k), where h_k are the layer's activations on the path.
+    (`integrated_gradients(ys, layer)` follows the straight path of the layer's own activations.)
+
+    Args:
+      ys: tensor `[B]` or `[B, ...]`, or a structure; entries beyond axis 0 are summed.
+      layer: hidden tensor `[B, ...]` computed from `xs`, or a list, tuple or dict of such.
+      xs, baselines, num_steps, method, grad_ys, per_row, max_rows: as for `integrated_gradients`.
+      name: name scope of the nodes.
+
+    Returns:
+      The conductances, in the shape and structure of `layer`. They sum to F(x) - F(baseline) when
+      every path from `xs` to `ys` passes through `layer`: exactly for `"secant"`, in the limit of
+      many steps for the others.
+
+    Raises:
+      TypeError, ValueError: as `integrated_gradients`, also if `layer` does not depend on `xs`.
+
+    >>> @tf.function
+    ... def f(x):
+    ...     h = tf.nn.relu(x)
+    ...     return layer_conductance(tf.reduce_sum(2 * h, axis=1), h, x)
+    >>> f(tf.constant([[3.0, -2.0]])).numpy().round(4).tolist()
+    [[6.0, 0.0]]
+    """
+    function = "layer_conductance"
+    layers = _flat_inputs(function, "layer", layer)
+    plan = _Plan(function, ys, xs, per_row, through=layers)
+    walk = _Walk(plan, xs, baselines, num_steps, method, max_rows)
+    weights = _flat_grad_ys(function, plan, ys, grad_ys)
+    with tf.name_scope(name):
+        result = walk.conductances(weights)
+    return tf.nest.pack_sequence_as(layer, result)
+
+
+@_as_it_is
+def convergence_delta(ys, xs, baselines, attributions, grad_ys=None, per_row=None, name="convergence_delta"):
+    """How far attributions are from completeness: the check to make.
+
+    Args:
+      ys, xs, baselines, grad_ys, per_row: as given to `integrated_gradients`.
+      attributions: what it returned, in the shape and structure of `xs`.
+      name: name scope of the nodes.
+
+    Returns:
+      `[B]`: per row, the sum of the attributions minus (F(x) - F(baseline)), where F is the sum of
+      `ys * grad_ys` over the entries of a row. Completeness (Sundararajan et al.,
+      https://arxiv.org/abs/1703.01365, proposition 1) says that it tends to 0 with more steps.
+
+    Raises:
+      TypeError, ValueError: as `integrated_gradients`.
+
+    >>> @tf.function
+    ... def f(x):
+    ...     y = x[:, 0] ** 2
+    ...     return convergence_delta(y, x, None, integrated_gradients(y, x))
+    >>> abs(f(tf.constant([[3.0]])).numpy().item()) < 1e-5
+    True
+    """
+    function = "convergence_delta"
+    plan = _Plan(function, ys, xs, per_row)
+    _check_structure(function, "attributions", attributions, "xs", xs)
+    parts = _flat_inputs(function, "attributions", attributions)
+    for part, x in zip(parts, plan.xs):
+        if not part.shape.is_compatible_with(x.shape):
+            raise ValueError(f"{function}: attributions have shape {part.shape}, expected {x.shape} as xs.")
+    weights = _flat_grad_ys(function, plan, ys, grad_ys)
+    with tf.name_scope(name):
+        starts = plan.full_baselines(_flat_baselines(function, xs, plan.xs, baselines))
+        before = plan.replay(starts)
+        total = sum(_sum_features(part) for part in parts)
+        for y, y0, weight in zip(plan.ys, before, weights):
+            # Summed as one difference, which loses least where F(x) and F(baseline) are close.
+            change = tf.cast(y, _wide(y.dtype)) - tf.cast(y0, _wide(y.dtype))
+            if weight is not None:
+                change *= tf.cast(weight, change.dtype)
+            total -= tf.cast(_sum_features(change), total.dtype)
+    return total
+
+
+@_as_it_is
+def graph_replace(ys, xs, replacements, per_row=None, name="graph_replace"):
+    """Instantiates the ops between `xs` and `ys` once more, reading `replacements` for `xs`.
+
+    What `tf.contrib.graph_editor.graph_replace` did: the network again, on other values, with its
+    weights shared. Works inside the body of a `tf.while_loop` too.
+
+    Args:
+      ys: tensor or structure of tensors computed from `xs`.
+      xs: tensor or structure of tensors `[B, ...]`.
+      replacements: what to read instead, same structure and dtypes, `[k * B, ...]` for any whole
+        `k >= 1`, step-major (all rows of the batch, `k` times).
+      per_row: as for `integrated_gradients`: tensors beside `xs` with one entry per row, which are
+        repeated `k` times.
+      name: name scope of the nodes.
+
+    Returns:
+      The structure of `ys`, computed from `replacements`.
+
+    Raises:
+      TypeError: a tensor is eager or a KerasTensor, or a dtype differs.
+      ValueError: structures or shapes differ, or the ops cannot be replayed.
+
+    >>> @tf.function
+    ... def f(x):
+    ...     return graph_replace(x * 2 + 1, x, tf.constant([[5.0]]))
+    >>> f(tf.constant([[1.0]])).numpy().tolist()
+    [[11.0]]
+    """
+    function = "graph_replace"
+    plan = _Plan(function, ys, xs, per_row, explain=False)
+    _check_structure(function, "replacements", replacements, "xs", xs)
+    new = tf.nest.flatten(replacements)
+    for x, value in zip(plan.xs, new):
+        if not tf.is_tensor(value) or value.dtype != x.dtype:
+            raise TypeError(
+                f"{function}: the replacement of {x.name!r} is {value!r}, expected a tensor of dtype "
+                f"{x.dtype.name}."
+            )
+        if value.shape.rank is not None and x.shape.rank is not None:
+            if value.shape.rank == 0 or not value.shape[1:].is_compatible_with(x.shape[1:]):
+                raise ValueError(
+                    f"{function}: the replacement of {x.name!r} has shape {value.shape}, expected "
+                    f"[k * B, ...] with {x.shape}."
+                )
+    rows = new[0].shape.as_list()[0] if new[0].shape.rank else None
+    copies = 1
+    if plan.rows is None or rows is None:
+        if plan.roots:
+            copies = tf.shape(new[0])[0] // tf.shape(plan.xs[0])[0]
+    elif rows % plan.rows:
+        raise ValueError(
+            f"{function}: the replacements have {rows} rows, expected a multiple of {plan.rows}, the "
+            "batch size of xs."
+        )
+    else:
+        copies = rows // plan.rows
+        if copies > 1 and not plan.stackable:
+            raise ValueError(
+                f"{function}: the replacements have {rows} rows and the batch size {plan.rows} is "
+                f"part of the graph (at {plan.obstacle}). Replace with {plan.rows} rows, or build "
+                "the graph with an unknown batch size, as with tf.TensorSpec([None, ...])."
+            )
+    with tf.name_scope(name):
+        return tf.nest.pack_sequence_as(ys, plan.replay(new, copies))
+
+
+# ---------------------------------------------------------------------------------------------------
+# Plan: what has to be replayed, worked out once per call
+# ---------------------------------------------------------------------------------------------------
+
+
+class _Plan:
+    """The ops between `xs` and `ys`, and what is known about them.
+
+    Attributes:
+      xs, ys, layers: flat lists of tensors; `layers` are tensors that must stay visible.
+      roots: tensors beside `xs` with one entry per row, repeated for every step.
+      ops: all ops to replay, dependencies first.
+      frontier: the last tensors that are affine in `xs`; interpolation starts there.
+      prefix, rest: the ops from `xs` to the frontier and from there to `ys` and `layers`.
+      rows: the static batch size, or None.
+      stacked: True if every replayed tensor provably keeps the rows step-major on axis 0.
+      obstacle: the op that keeps `stacked` from being True, described.
+    """
+
+    def __init__(self, function, ys, xs, per_row, through=(), explain=True):
+        self.function = function
+        self.xs = _flat_inputs(function, "xs", xs, floating=explain)
+        self.ys = _flat_outputs(function, ys, explain)
+        self.layers = list(through)
+        self.rows = next((t.shape.as_list()[0] for t in self.xs if t.shape.rank), None)
+        self._inline_calls()
+        self._find_roots(per_row)
+        self.ops = _ops_between(self.ys + self.layers, self.xs + self.roots)
+        self._refuse_frames()
+        self.varying = _varying(self.ops, self.xs)
+        self._follow_rows(strict=explain)
+        if explain:
+            self._check_connected()
+        self._split()
+
+    # What is there
+
+    def _inline_calls(self):
+        """Rebuilds the path once at `xs` where function calls hide its ops."""
+        ops = _ops_between(self.ys + self.layers, self.xs)
+        if not any(op.type in CALLS for op in ops):
+            return
+        values = {x.ref(): x for x in self.xs}
+        _replay(ops, values)
+        self.ys = [values.get(y.ref(), y) for y in self.ys]
+        self.layers = [values.get(t.ref(), t) for t in self.layers]
+
+    def _find_roots(self, per_row):
+        ops = _ops_between(self.ys + self.layers, self.xs)
+        inside = {x.ref() for x in self.xs} | {out.ref() for op in ops for out in op.outputs}
+        edge = [t for op in ops for t in op.inputs if t.ref() not in inside]
+        found, random = _roots_above(edge, self.xs, self.rows)
+        random = [op for op in ops if _is_random(op)] + random
+        if random:
+            raise ValueError(
+                f"{self.function}: the network is random between xs and ys, at op "
+                f"{random[0].name!r} ({random[0].type}), expected the same output for the same row: "
+                "dropout or noise left on. Call the model with training=False."
+            )
+        if per_row is None:
+            self.roots = found
+            return
+        if not isinstance(per_row, (list, tuple)):
+            raise TypeError(
+                f"{self.function}: per_row is a {type(per_row).__name__}, expected a list of tensors "
+                "with one entry per row; [] for none."
+            )
+        for tensor in per_row:
+            _check_tensor(self.function, "per_row", tensor)
+            if tensor.shape.rank == 0 or not (
+                tensor.shape.rank is None or tensor.shape[:1].is_compatible_with(tf.TensorShape([self.rows]))
+            ):
+                raise ValueError(
+                    f"{self.function}: per_row holds {tensor.name!r} of shape {tensor.shape}, "
+                    f"expected [B, ...] with the batch size of xs, {self.xs[0].shape}."
+                )
+        mine = {x.ref() for x in self.xs}
+        self.roots = [t for t in per_row if t.ref() not in mine]
+
+    def _refuse_frames(self):
+        for op in self.ops:
+            if op.type in FRAMES:
+                raise ValueError(
+                    f"{self.function}: the while loop of TensorFlow 1 between xs and ys (op "
+                    f"{op.name!r}, {op.type}) cannot be replayed. Build the network after "
+                    "tf.compat.v1.enable_control_flow_v2(), or use linear_interpolation and "
+                    "build_ig, which run your own code again."
+                )
+
+    def _check_connected(self):
+        """Some floating, differentiable chain of ops must lead from `xs` to `ys`."""
+        smooth = {x.ref() for x in self.xs}
+        for op in self.ops:
+            if op.type not in BARRIERS and any(t.ref() in smooth for t in op.inputs):
+                smooth.update(t.ref() for t in op.outputs if _carries_gradient(t))
+        if any(y.ref() in smooth for y in self.ys):
+            return
+        raise ValueError(_unconnected(self.function, self.ys, self.xs, "ys", "xs"))
+
+    def _follow_rows(self, strict):
+        """Follows the axis that carries the rows; refuses ops that mix them."""
+        self.obstacle = None
+        axis = {t.ref(): 0 for t in self.xs + self.roots}
+        self.row_led = set(axis)  # axis 0 is the batch, not merged with others
+        for op in self.ops:
+            inputs = [axis.get(t.ref()) for t in op.inputs]
+            if op.type in SHAPES or not any(t.ref() in axis for t in op.inputs):
+                # Depends on shapes only.
+                if op.type in ("Fill", "Range", "BroadcastTo", "Tile"):
+                    self._obstruct(op)
+                continue
+            if strict and _mixes_rows(op, inputs, self.rows) and op.outputs[0].ref() in self.varying:
+                raise ValueError(
+                    f"{self.function}: op {op.name!r} ({op.type}) between xs and ys mixes the rows "
+                    "of the batch, expected rows that do not depend on one another: batch "
+                    "normalization in training mode, or a reduction over the batch. Call the model "
+                    "with training=False and explain an output with one entry per row."
+                )
+            if op.type == "IdentityN":
+                for t, out, a in zip(op.inputs, op.outputs, inputs):
+                    if a is not None:
+                        axis[out.ref()] = a
+                        self.row_led.update({out.ref()} if t.ref() in self.row_led else ())
+                continue
+            out = UNKNOWN if UNKNOWN in inputs else _row_axis(op, inputs, self.rows)
+            out = UNKNOWN if out is None else out
+            if out != 0:
+                self._obstruct(op)
+            axis.update((t.ref(), out) for t in op.outputs)
+            led = all(t.ref() in self.row_led for t in op.inputs if t.ref() in axis)
+            if out == 0 and led and not (op.type == "Reshape" and _merges(op)):
+                self.row_led.update(t.ref() for t in op.outputs)
+        self.stacked = self.obstacle is None
+
+    def _obstruct(self, op):
+        self.obstacle = self.obstacle or f"op {op.name!r}, {op.type}"
+
+    @property
+    def stackable(self):
+        """Whether the path can be replayed on several times `B` rows."""
+        return self.rows is None or self.stacked
+
+    def _split(self):
+        """Finds the frontier: interpolation commutes with affine maps."""
+        affine = {x.ref(): x for x in self.xs}
+        keep = {t.ref() for t in self.layers}
+        for op in self.ops:
+            if _is_affine(op, self.varying, {r for r in affine if r not in keep}):
+                affine.update((t.ref(), t) for t in op.outputs if t.ref() in self.row_led)
+        made_by = {out.ref(): op for op in self.ops for out in op.outputs}
+        frontier, seen, stack = {}, set(), [t for t in self.ys + self.layers]
+        while stack:
+            tensor = stack.pop()
+            if tensor.ref() in seen:
+                continue
+            seen.add(tensor.ref())
+            if tensor.ref() in affine:
+                frontier[tensor.ref()] = tensor
+            elif tensor.ref() in made_by:
+                stack.extend(made_by[tensor.ref()].inputs)
+        self.frontier = [t for r, t in affine.items() if r in frontier]
+        self.prefix = _ops_between(self.frontier, self.xs + self.roots)
+        self.rest = _ops_between(self.ys + self.layers, self.frontier + self.roots)
+
+    # What to do with it
+
+    @property
+    def kinked(self):
+        """Whether a gradient along the path jumps (so that `auto` means `secant`)."""
+        return any(_is_kink(op, self.varying) for op in self.rest)
+
+    @property
+    def row_bytes(self):
+        """What the activations of one row weigh, where shapes are known."""
+        total = 0
+        for tensor in [*self.frontier, *(t for op in self.rest for t in op.outputs)]:
+            if tensor.dtype.is_floating and tensor.shape.rank:
+                sizes = [32 if size is None else size for size in tensor.shape.as_list()[1:]]
+                total += int(np.prod(sizes, dtype=np.int64)) * tensor.dtype.size
+        return max(total, 1)
+
+    @property
+    def frontier_bytes(self):
+        return sum(
+            int(np.prod([n or 32 for n in t.shape.as_list()[1:]], dtype=np.int64)) * 4
+            for t in self.frontier
+            if t.shape.rank
+        )
+
+    def full_baselines(self, starts):
+        """Baselines broadcast to the shape of `xs`."""
+        return [
+            _restore_shape(tf.broadcast_to(start, tf.shape(x)), x.shape) for start, x in zip(starts, self.xs)
+        ]
+
+    def replay(self, new, copies=1):
+        """The tensors of `ys` with `new` in the place of `xs`."""
+        values = self.values(self.xs, new, copies)
+        _replay(self.ops, values, copies if self.rows is not None else 1)
+        return [values.get(y.ref(), y) for y in self.ys]
+
+    def values(self, sources, new, copies=1):
+        values = {old.ref(): tensor for old, tensor in zip(sources, new)}
+        for root in self.roots:
+            if not (isinstance(copies, int) and copies == 1):
+                multiples = tf.concat([[copies], tf.ones([tf.rank(root) - 1], tf.int32)], 0)
+                values[root.ref()] = tf.tile(root, multiples)
+                if isinstance(copies, int) and self.rows is not None:
+                    shape = [copies * self.rows] + root.shape.as_list()[1:]
+                    values[root.ref()].set_shape(shape)
+        return values
+
+
+def _ops_between(ys, sources):
+    """The ops that compute `ys` from `sources`, dependencies first."""
+    stops = {t.ref() for t in sources}
+    order, seen = [], set()
+    stack = [(y.op, False) for y in reversed(ys) if y.ref() not in stops]
+    while stack:
+        op, done = stack.pop()
+        if done:
+            order.append(op)
+        elif op not in seen:
+            seen.add(op)
+            stack.append((op, True))
+            for tensor in op.inputs:
+                loop = op.type == "Merge" and tensor.op.type == "NextIteration"
+                if tensor.ref() not in stops and tensor.op not in seen and not loop:
+                    stack.append((tensor.op, False))
+    reached, path = set(stops), []
+    for op in order:
+        if any(t.ref() in reached for t in op.inputs):
+            path.append(op)
+            reached.update(t.ref() for t in op.outputs)
+    return path
+
+
+def _roots_above(tensors, xs, rows):
+    """Placeholders above `tensors` that lead with the batch dimension, and random ops."""
+    captures = _captures(tf.compat.v1.get_default_graph())
+    roots, random = {}, []
+    seen, stack = {x.ref() for x in xs}, list(tensors)
+    while stack:
+        tensor = stack.pop()
+        if tensor.ref() in seen:
+            continue
+        seen.add(tensor.ref())
+        op = tensor.op
+        if tensor.ref() in captures:
+            outer = captures[tensor.ref()]
+            # A tensor of the enclosing graph: per row if something above it there is.
+            if not hasattr(outer, "numpy") and _leads(tensor, rows) and _has_root(outer, rows):
+                roots[tensor.ref()] = tensor
+        elif op.type in ROOTS:
+            if _leads(tensor, rows):
+                roots[tensor.ref()] = tensor
+        else:
+            if _is_random(op):
+                random.append(op)
+            stack.extend(op.inputs)
+    return list(roots.values()), random
+
+
+def _has_root(tensor, rows):
+    if tensor.op.type in ROOTS and tensor.ref() not in _captures(tensor.graph):
+        return _leads(tensor, rows)
+    stack, seen = [tensor.op], set()
+    while stack:
+        op = stack.pop()
+        if op in seen:
+            continue
+        seen.add(op)
+        captures = _captures(op.graph)
+        for t in [*op.inputs, *op.outputs]:
+            if t.ref() in captures and not hasattr(captures[t.ref()], "numpy"):
+                stack.append(captures[t.ref()].op)
+            elif t.op.type in ROOTS and _leads(t, rows):
+                return True
+        stack.extend(t.op for t in op.inputs)
+    return False
+
+
+def _captures(graph):
+    """inner tensor -> outer tensor, for the graph of a function."""
+    return {inner.ref(): outer for outer, inner in getattr(graph, "captures", ())}
+
+
+def _leads(tensor, rows):
+    return (
+        tensor.dtype not in (tf.resource, tf.variant)
+        and bool(tensor.shape.rank)
+        and tensor.shape.as_list()[0] == rows
+    )
+
+
+def _is_random(op):
+    return op.type in RANDOM_OPS or op.type.startswith(("Random", "StatelessRandom", "StatefulStand"))
+
+
+def _varying(ops, xs):
+    """Tensors whose values, not only their shapes, depend on `xs`."""
+    varying = {x.ref() for x in xs}
+    for op in ops:
+        if op.type not in SHAPES and op.type not in LIKES:
+            if any(t.ref() in varying for t in op.inputs):
+                varying.update(t.ref() for t in op.outputs)
+    return varying
+
+
+def _carries_gradient(tensor):
+    return tensor.dtype.is_floating or tensor.dtype in (tf.variant, tf.complex64, tf.complex128)
+
+
+# Op types, by what is known of them -----------------------------------------------------------------
+
+UNKNOWN = -1  # the axis that carries the rows, where it cannot be followed
+CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
+FRAMES = {"Enter", "Exit", "NextIteration", "LoopCond", "RefEnter", "RefExit", "RefNextIteration"}
+SHAPES = {"Shape", "ShapeN", "Size", "Rank"}
+LIKES = {"ZerosLike", "OnesLike"}
+BARRIERS = SHAPES | LIKES | {"StopGradient"}
+ROOTS = {
+    "Placeholder",
+    "PlaceholderWithDefault",
+    "IteratorGetNext",
+    "IteratorGetNextSync",
+    "QueueDequeueManyV2",
+    "QueueDequeueUpToV2",
+}
+RANDOM_OPS = {"Multinomial", "ParameterizedTruncatedNormal", "TruncatedNormal"} | {
+    "StatefulUniform",
+    "StatefulTruncatedNormal",
+    "StatelessTruncatedNormalV2",
+    "StatelessTruncatedNormal",
+    "StatelessMultinomial",
+}
+UNARY = {
+    *("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cast", "Ceil", "CheckNumerics"),
+    *("Cos", "Cosh", "Digamma", "Elu", "Erf", "Erfc", "Erfinv", "Exp", "Expm1", "Floor", "Identity"),
+    *("Inv", "IsFinite", "IsInf", "IsNan", "LeakyRelu", "Lgamma", "Log", "Log1p", "LogicalNot"),
+    *("Ndtri", "Neg", "OnesLike", "PreventGradient", "Reciprocal", "Relu", "Relu6", "Rint", "Round"),
+    *("Rsqrt", "Selu", "Sigmoid", "Sign", "Sin", "Sinh", "Snapshot", "Softplus", "Softsign", "Sqrt"),
+    *("Square", "StopGradient", "Tan", "Tanh", "ZerosLike"),
+}
+BROADCASTING = {
+    *("Add", "AddN", "AddV2", "Atan2", "Div", "DivNoNan", "Equal", "FloorDiv", "FloorMod", "Greater"),
+    *("GreaterEqual", "Less", "LessEqual", "LogicalAnd", "LogicalOr", "Maximum", "Minimum", "Mul"),
+    *("MulNoNan", "NotEqual", "Pow", "RealDiv", "SelectV2", "SquaredDifference", "Sub", "Xdivy"),
+    *("Xlog1py", "Xlogy"),
+}
+REDUCTIONS = {"All", "Any", "EuclideanNorm", "Max", "Mean", "Min", "Prod", "Sum"}
+# Rows stay on axis 0 of input 0; the other inputs are shared by all rows.
+ROW_WISE = {
+    *("AvgPool", "AvgPool3D", "BiasAdd", "Conv2D", "Conv3D", "DepthToSpace"),
+    *("DepthwiseConv2dNative", "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", "LRN"),
+    *("MaxPool", "MaxPool3D", "ResizeBicubic", "ResizeBilinear", "ResizeNearestNeighbor"),
+    *("SpaceToDepth",),
+}
+
+
+def _row_axis(op, inputs, rows):
+    """The axis of `op.outputs` that carries the rows; None where that cannot be told.
+
+    `inputs` has that axis for the inputs, None for those that all rows share.
+    """
+    kind, known = op.type, [a for a in inputs if a is not None]
+    ranks = [t.shape.rank for t in op.inputs]
+    rank = op.outputs[0].shape.rank if op.outputs else None
+    if not known:
+        return None
+    if kind in UNARY:
+        return inputs[0]
+    if kind in BROADCASTING:
+        if rank is None:
+            return None
+        found = set()
+        for tensor, axis, r in zip(op.inputs, inputs, ranks):
+            if axis is not None and r is not None:
+                found.add(axis + rank - r)
+            elif r is None or (
+                # What every row shares must not lead with the batch.
+                r == rank and tensor.shape.as_list()[0] != 1
+            ):
+                return None
+        return found.pop() if len(found) == 1 else None
+    first = inputs[0] if inputs else None
+    alone = first is not None and len(known) == 1
+    if kind in ROW_WISE:
+        return 0 if alone and first == 0 else None
+    if kind in ("Softmax", "LogSoftmax"):
+        return first if rank is not None and rank > 1 and first != rank - 1 else None
+    if kind == "MatMul":
+        return 0 if alone and first == 0 and not op.get_attr("transpose_a") else None
+    if kind in ("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"):
+        batched = all(a == 0 and r == rank for a, r in zip(inputs, ranks) if a is not None)
+        shared = all(r == 2 for a, r in zip(inputs, ranks) if a is None)
+        return 0 if rank is not None and rank > 2 and batched and shared else None
+    if kind == "Einsum":
+        return _einsum_axis(op, inputs)
+    if kind == "Transpose":
+        order = tf.get_static_value(op.inputs[1])
+        return None if order is None or not alone else list(order).index(first)
+    if kind == "Reshape":
+        return _reshape_axis(op, rows) if first == 0 else None
+    if kind == "ExpandDims":
+        at = tf.get_static_value(op.inputs[1])
+        at = None if at is None or rank is None else int(at) % rank
+        return None if at is None or first is None else first + (at <= first)
+    if kind == "Squeeze":
+        dims = [d % ranks[0] for d in op.get_attr("squeeze_dims")] if ranks[0] is not None else []
+        gone = sum(d < first for d in dims)
+        return None if not dims or first is None or first in dims else first - gone
+    if kind in REDUCTIONS:
+        axes = _axes(op)
+        if axes is None or first is None or first in axes:
+            return None
+        return first if op.get_attr("keep_dims") else first - sum(a < first for a in axes)
+    if kind in ("Pad", "PadV2", "MirrorPad"):
+        pads = tf.get_static_value(op.inputs[1])
+        return first if pads is not None and first == 0 and not np.any(pads[0]) else None
+    if kind == "ConcatV2":
+        at = tf.get_static_value(op.inputs[-1])
+        same = all(a == 0 for a in inputs[:-1])
+        return 0 if same and at is not None and rank and int(at) % rank != 0 else None
+    if kind == "Pack":
+        at = op.get_attr("axis") % rank if rank else 0
+        return 0 if at and all(a == 0 for a in inputs) else None
+    if kind == "Unpack":
+        at = op.get_attr("axis") % ranks[0] if ranks[0] else 0
+        return 0 if at and first == 0 else None
+    if kind == "Split":
+        at = tf.get_static_value(op.inputs[0])
+        ok = at is not None and inputs[1] == 0 and ranks[1] and int(at) % ranks[1]
+        return 0 if ok else None
+    if kind == "SplitV":
+        at = tf.get_static_value(op.inputs[2])
+        return 0 if at is not None and first == 0 and ranks[0] and int(at) % ranks[0] else None
+    if kind == "StridedSlice":
+        return 0 if first == 0 and _keeps_axis_0(op) else None
+    if kind == "GatherV2":
+        at = tf.get_static_value(op.inputs[2])
+        ok = alone and first == 0 and at is not None and ranks[0] and int(at) % ranks[0]
+        return 0 if ok and op.get_attr("batch_dims") == 0 else None
+    if kind == "Tile":
+        multiples = tf.get_static_value(op.inputs[1])
+        return 0 if first == 0 and multiples is not None and multiples[0] == 1 else None
+    if kind == "OneHot":
+        return 0 if alone and first == 0 and op.get_attr("axis") in (-1, rank and rank - 1) else None
+    if kind == "Cumsum":
+        at = tf.get_static_value(op.inputs[1])
+        return 0 if first == 0 and at is not None and ranks[0] and int(at) % ranks[0] else None
+    return None
+
+
+def _einsum_axis(op, inputs):
+    left, _, right = op.get_attr("equation").decode().partition("->")
+    if "." in left or not right:
+        return None
+    labels = {part[axis] for part, axis in zip(left.split(","), inputs) if axis is not None}
+    if len(labels) != 1:
+        return None
+    label = labels.pop()
+    lone = all(label not in p for p, a in zip(left.split(","), inputs) if a is None)
+    return right.index(label) if lone and label in right else None
+
+
+def _reshape_axis(op, rows):
+    """A reshape keeps row-major order, so steps stay contiguous if axis 0 can be divided."""
+    before, after = op.inputs[0].shape, op.outputs[0].shape
+    if not before.rank or not after.rank:
+        return None
+    inner, outer = before[1:].num_elements(), after[1:].num_elements()
+    if not inner or not outer or (inner % outer and outer % inner):
+        return None
+    if rows is None:
+        return 0 if after.as_list()[0] is None else None
+    return 0 if after.as_list()[0] is not None and after.as_list()[0] % rows == 0 else None
+
+
+def _merges(op):
+    """Whether a reshape changes what one entry of axis 0 holds."""
+    before, after = op.inputs[0].shape, op.outputs[0].shape
+    return before[1:].num_elements() != after[1:].num_elements()
+
+
+def _axes(op):
+    rank, axes = op.inputs[0].shape.rank, tf.get_static_value(op.inputs[1])
+    return None if rank is None or axes is None else {int(a) % rank for a in np.ravel(axes)}
+
+
+def _keeps_axis_0(op):
+    bits = {m: op.get_attr(m) for m in ("begin_mask", "end_mask", "new_axis_mask")}
+    shrink, ellipsis = op.get_attr("shrink_axis_mask"), op.get_attr("ellipsis_mask")
+    strides = tf.get_static_value(op.inputs[3])
+    if ellipsis & 1:
+        rank, out = op.inputs[0].shape.rank, strides is not None and len(strides) - 1
+        return bool(rank and strides is not None and out < rank and not bits["new_axis_mask"])
+    whole = bits["begin_mask"] & 1 and bits["end_mask"] & 1 and not shrink & 1
+    return bool(whole and not bits["new_axis_mask"] & 1 and strides is not None and strides[0] == 1)
+
+
+def _mixes_rows(op, inputs, rows):
+    """Reductions over the rows, and batch norm that takes its statistics from them."""
+    if op.type in ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"):
+        return op.get_attr("is_training") and inputs[0] is not None
+    if op.type not in REDUCTIONS or inputs[0] in (None, UNKNOWN):
+        return False
+    if not op.inputs[0].dtype.is_floating:
+        return False
+    axes = _axes(op)
+    whole = rows is None or op.inputs[0].shape.as_list()[inputs[0]] == rows
+    return axes is not None and inputs[0] in axes and whole
+
+
+# Affine ops: type -> slots of the inputs that may vary. "one": any single one of them.
+AFFINE = {
+    **dict.fromkeys(("Add", "AddV2", "AddN", "Sub", "Pack", "ConcatV2", "BiasAdd", "IdentityN"), "all"),
+    **dict.fromkeys(("Mul", "MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"), "one"),
+    "Einsum": "one",
+    "SelectV2": (1, 2),
+    "Split": (1,),
+    "Conv2DBackpropInput": (2,),
+    "Conv3DBackpropInputV2": (2,),
+    "DepthwiseConv2dNativeBackpropInput": (2,),
+    **dict.fromkeys(
+        (
+            *("AvgPool", "AvgPool3D", "BatchToSpaceND", "BroadcastTo", "Cast", "Conv2D", "Conv3D"),
+            *("Cumsum", "DepthToSpace", "DepthwiseConv2dNative", "ExpandDims", "FusedBatchNorm"),
+            *("FusedBatchNormV2", "FusedBatchNormV3", "GatherNd", "GatherV2", "Identity", "Mean"),
+            *("MirrorPad", "Neg", "Pad", "PadV2", "RealDiv", "ResizeBilinear", "Reshape"),
+            *("ResizeNearestNeighbor", "ReverseV2", "Roll", "Slice", "SpaceToBatchND"),
+            *("SpaceToDepth", "SplitV", "Squeeze", "StridedSlice", "Sum", "Tile", "Transpose"),
+            *("Unpack",),
+        ),
+        (0,),
+    ),
+}
+
+
+def _slots_vary(op, varying):
+    return [i for i, t in enumerate(op.inputs) if t.ref() in varying]
+
+
+def _is_linear(op, varying):
+    """Whether `op` is affine in those of its inputs that vary."""
+    slots = _slots_vary(op, varying)
+    allowed = AFFINE.get(op.type)
+    if allowed is None or not slots or not all(t.dtype.is_floating for t in op.outputs[:1]):
+        return False
+    if not all(op.inputs[i].dtype.is_floating for i in slots):
+        return False
+    if op.type.startswith("FusedBatchNorm") and op.get_attr("is_training"):
+        return False
+    if allowed == "one":
+        return len(slots) == 1
+    return allowed == "all" or set(slots) <= set(allowed)
+
+
+def _is_affine(op, varying, affine):
+    return _is_linear(op, varying) and all(t.ref() in affine for t in op.inputs if t.ref() in varying)
+
+
+KINKS = {"Relu", "Relu6", "LeakyRelu", "Selu", "Abs", "MaxPool", "MaxPool3D", "MaxPoolV2", "Max", "Min"}
+
+
+def _is_kink(op, varying):
+    if not op.outputs or not op.outputs[0].dtype.is_floating:
+        return False
+    slots = _slots_vary(op, varying)
+    if op.type in ("Maximum", "Minimum"):
+        return bool(slots) and not (len(slots) == 1 and _is_guard(op, slots[0]))
+    return (op.type in KINKS or op.type == "SelectV2") and 0 in slots
+
+
+def _is_guard(op, slot):
+    """max(norm, epsilon) and its like keep a root or a norm from 0: no kink that a path meets."""
+    epsilon = tf.get_static_value(op.inputs[1 - slot])
+    roots = {"Sqrt", "Rsqrt"}
+    return (
+        epsilon is not None
+        and bool(np.all(epsilon > 0))
+        and (
+            op.inputs[slot].op.type in roots | {"Sum"}
+            or any(consumer.type in roots for consumer in op.outputs[0].consumers())
+        )
+    )
+
+
+# ---------------------------------------------------------------------------------------------------
+# Replay: the same ops on other values
+# ---------------------------------------------------------------------------------------------------
+
+
+def _replay(ops, values, copies=1):
+    """Copies `ops` into the current graph, reading from `values` where it can.
+
+    Args:
+      ops: from `_ops_between`.
+      values: original tensor's `ref()` -> the tensor to read instead; extended with the outputs.
+      copies: factor of the rows, for shapes that hold a static batch size.
+
+    Returns:
+      The new ops, dependencies first.
+    """
+    made = []
+    library = _function_library() if any(op.type in CALLS | LOOPS | BRANCHES for op in ops) else {}
+    for op in ops:
+        inputs = [_read(t, values) for t in op.inputs]
+        if op.type in BATCH_NORMS and not op.get_attr("is_training") and _only_first(op):
+            outputs = _batch_norm(op, inputs, made)
+        else:
+            if op.type == "Reshape" and copies != 1:
+                inputs[1] = _scale_shape(op, inputs[1], copies)
+            outputs = _emit(op.type, inputs, op.node_def.attr, made, op.name, library)
+        values.update((old.ref(), new) for old, new in zip(op.outputs, outputs))
+    return made
+
+
+def _emit(kind, inputs, attrs, made, name, library):
+    """One op of the replay: a copy, or what does the same and has a gradient of its own."""
+    if kind == "IdentityN":
+        # What tf.custom_gradient marks its outputs with. A copy's gradient would be that of the
+        # original tensors, or none in a frozen graph: use the ops that it wraps instead.
+        return [_copy("Identity", [t], {}, made)[0] for t in inputs]
+    # Copies of loops and branches would share the names of functions that gradients rewrite.
+    names = ("f",) if kind in CALLS else ("cond", "body") if kind in LOOPS else ("then_branch", "else_branch")
+    if kind in CALLS | LOOPS | BRANCHES:
+        called = [library.get(attrs[n].func.name) for n in names]
+        if all(_is_concrete(fdef) for fdef in called):
+            if kind in CALLS:
+                return _body(called[0], inputs, library, made)
+            build = _loop if kind in LOOPS else _branch
+            with tf.name_scope(name.rsplit("/", 1)[-1]):
+                outputs = build(*called, inputs, attrs, library)
+            made.extend(_ops_between(outputs, inputs))
+            return outputs
+    return _copy(kind, inputs, attrs, made, name)
+
+
+LOOPS = {"While", "StatelessWhile"}
+BRANCHES = {"If", "StatelessIf"}
+
+
+def _is_concrete(fdef):
+    return fdef is not None and not any(a.placeholder for node in fdef.node_def for a in node.attr.values())
+
+
+def _loop(cond, body, inputs, attrs, library):
+    # What the body passes on unchanged is no variable of the loop.
+    given = [arg.name for arg in body.signature.input_arg]
+    fixed = [body.ret[arg.name] == name for arg, name in zip(body.signature.output_arg, given)]
+    shapes = [tf.TensorShape(shape) for shape in attrs["output_shapes"].list.shape]
+    moving = [i for i, still in enumerate(fixed) if not still]
+
+    def arguments(variables):
+        full = list(inputs)
+        for i, value in zip(moving, variables):
+            full[i] = value
+        return full
+
+    def step(*variables):
+        outputs = _body(body, arguments(variables), library, [])
+        return [outputs[i] for i in moving]
+
+    results = tf.while_loop(
+        lambda *variables: _body(cond, arguments(variables), library, [])[0],
+        step,
+        [inputs[i] for i in moving],
+        shape_invariants=[_invariant(inputs[i], shapes[i : i + 1]) for i in moving],
+        parallel_iterations=max(1, attrs["parallel_iterations"].i),
+    )
+    return arguments(results)
+
+
+def _invariant(tensor, shape):
+    return tensor.shape if not shape or tensor.dtype == tf.variant else shape[0]
+
+
+def _branch(then, otherwise, inputs, attrs, library):
+    condition, *arguments = inputs
+    return tf.nest.flatten(
+        tf.cond(
+            tf.cast(condition, tf.bool),
+            lambda: _body(then, arguments, library, []),
+            lambda: _body(otherwise, arguments, library, []),
+        )
+    )
+
+
+def _read(tensor, values):
+    """What an op of the replay reads for `tensor`."""
+    op, graph = tensor.op, tf.compat.v1.get_default_graph()
+    small = op.type == "Const" and tensor.graph is not graph and (tensor.shape.num_elements() or 0) < 65
+    if small and tensor.ref() not in values:
+        # Captured by the body of a loop, axes and shapes would be constants no longer.
+        values[tensor.ref()] = _copy("Const", [], op.node_def.attr, [])[0]
+    return values.get(tensor.ref(), tensor)
+
+
+def _copy(kind, inputs, attrs, made, name=None):
+    attrs = {k: v for k, v in attrs.items() if k not in ("_class", "_output_shapes")}
+    if kind == "Identity" and not attrs:
+        attrs = {"T": tf.compat.v1.AttrValue(type=inputs[0].dtype.base_dtype.as_datatype_enum)}
+    op = tf.compat.v1.get_default_graph().create_op(
+        kind, inputs, attrs=attrs, name=name and name.rsplit("/", 1)[-1]
+    )
+    made.append(op)
+    return list(op.outputs)
+
+
+BATCH_NORMS = {"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"}
+
+
+def _only_first(op):
+    return not any(t.consumers() for t in op.outputs[1:])
+
+
+def _batch_norm(op, inputs, made):
+    """Inference batch norm as a product and a sum, with far cheaper gradients than its own."""
+    x, scale, offset, mean, variance = inputs
+    factor = scale * tf.math.rsqrt(variance + op.get_attr("epsilon"))
+    shift = offset - mean * factor
+    if op.get_attr("data_format") in (b"NCHW", b"NCDHW"):
+        factor, shift = (tf.reshape(v, [-1] + [1] * (x.shape.rank - 2)) for v in (factor, shift))
+    product = tf.cast(factor, x.dtype) * x
+    result = product + tf.cast(shift, x.dtype)
+    made.extend((product.op, result.op))
+    return [result, *op.outputs[1:]]
+
+
+def _scale_shape(op, shape, copies):
+    """The constant shape of a reshape, for `copies` times the rows."""
+    value = tf.get_static_value(shape)
+    if value is None or value[0] == -1:
+        return shape
+    value = np.array(value)
+    value[0] *= copies
+    return tf.constant(value, shape.dtype)
+
+
+def _function_library():
+    """The functions known to the current graph and those around it, by name."""
+    graph, found = tf.compat.v1.get_default_graph(), {}
+    while graph is not None:
+        for fdef in graph.as_graph_def().library.function:
+            found.setdefault(fdef.signature.name, fdef)
+        graph = getattr(graph, "outer_graph", None)
+    return found
+
+
+def _body(fdef, inputs, library, made):
+    """The body of a called function, in the place of the call."""
+    nodes = {node.name: node for node in fdef.node_def}
+    values = {arg.name: ([t], {}) for arg, t in zip(fdef.signature.input_arg, inputs)}
+
+    def read(reference):  # "node:output:index" or the name of an argument
+        name, *rest = reference.split(":")
+        outputs, offsets = values[name]
+        return outputs[offsets.get(rest[0], 0) + int(rest[1])] if rest else outputs[0]
+
+    stack = [(fdef.ret[arg.name].split(":")[0], False) for arg in fdef.signature.output_arg][::-1]
+    seen = set()
+    while stack:
+        name, ready = stack.pop()
+        if name not in nodes or (name in seen and not ready):
+            continue
+        node = nodes[name]
+        # Data dependencies only: an assignment made twice would be a side effect.
+        needed = [i for i in node.input if not i.startswith("^")]
+        if not ready:
+            seen.add(name)
+            stack.append((name, True))
+            stack.extend((i.split(":")[0], False) for i in needed)
+            continue
+        outputs = _emit(node.op, [read(i) for i in needed], node.attr, made, name, library)
+        one_list = node.op in CALLS | LOOPS | BRANCHES | {"IdentityN"}
+        values[name] = outputs, {} if one_list else _offsets(outputs[0].op.op_def, node)
+    return [read(fdef.ret[arg.name]) for arg in fdef.signature.output_arg]
+
+
+def _offsets(op_def, node):
+    """Name of an output argument -> index of its first tensor."""
+    offsets, total = {}, 0
+    for arg in op_def.output_arg:
+        offsets[arg.name] = total
+        if arg.number_attr:
+            total += node.attr[arg.number_attr].i
+        elif arg.type_list_attr:
+            total += len(node.attr[arg.type_list_attr].list.type)
+        else:
+            total += 1
+    return offsets
+
+
+# ---------------------------------------------------------------------------------------------------
+# Walk: the points of the path, block by block
+# ---------------------------------------------------------------------------------------------------
+
+BLOCK_BYTES = 32 * 2**20  # activations of one block, by default
+BLOCK_ROWS = 1024
+UNROLLED = 16  # outputs of a jacobian whose backward passes are written out
+# Their second gradients are missing or wrong inside a loop of TensorFlow, so there is none.
+LOOPLESS = {"Switch", "Merge", "RefSwitch", "RefMerge", "ResizeBilinear"}
+
+
+class _Walk:
+    """The path of a plan from its baselines to `xs`, in blocks of steps."""
+
+    def __init__(self, plan, structure, baselines, num_steps, method, max_rows, outputs=1):
+        function = plan.function
+        if method == "auto":
+            method = "secant" if plan.kinked else "gausslegendre"
+        self.plan, self.steps = plan, _check_steps(function, num_steps, method)
+        self.secant = method == "secant"
+        self.rule = None if self.secant else quadrature(self.steps, method)
+        self.starts = _flat_baselines(function, structure, plan.xs, baselines)
+        self.limit = self._row_limit(function, max_rows, outputs)
+        self.loop = not any(op.type in LOOPLESS for op in plan.rest)
+
+    def _row_limit(self, function, max_rows, outputs):
+        plan = self.plan
+        if max_rows is None:
+            size = plan.row_bytes + (outputs - 1) * plan.frontier_bytes
+            return max(1, min(BLOCK_ROWS, BLOCK_BYTES // size))
+        if isinstance(max_rows, bool) or not isinstance(max_rows, numbers.Integral):
+            raise TypeError(
+                f"{function}: max_rows is {max_rows!r} of type {type(max_rows).__name__}, expected a "
+                "positive int or None."
+            )
+        least = (2 if self.secant else 1) * (plan.rows or 1)
+        if max_rows < least:
+            raise ValueError(
+                f"{function}: max_rows is {max_rows}, expected at least {least}: "
+                f"{'both ends of an interval' if self.secant else 'one step'} for a batch of "
+                f"{plan.rows or 'at least 1'}. Raise it, or pass smaller batches."
+            )
+        return int(max_rows)
+
+    # Results
+
+    def attributions(self, weights):
+        """The attributions to each of `xs`, for one list of output weights."""
+        self._start()
+        frontier = self.plan.frontier
+        sums = self._sum(
+            [self._zeros(t) for t in frontier],
+            lambda block: [self._add_steps(g) for g in block.adjoints(block.seeds(weights), frontier)],
+        )
+        grads = self._pull_back(sums)
+        return [self._times_change(i, grad) for i, grad in enumerate(grads)]
+
+    def jacobian(self):
+        """The attributions of every column of the output, `[B, C, ...]` to each of `xs`."""
+        self._start()
+        plan, frontier = self.plan, self.plan.frontier
+        units = plan.ys[0].shape.as_list()[1]
+
+        def add(block):
+            def column(c):
+                adjoints = block.adjoints(block.seeds([tf.one_hot(c, units)]), frontier)
+                return [
+                    self._zeros(t) if g is None else self._add_steps(g) for t, g in zip(frontier, adjoints)
+                ]
+
+            # The first one by itself: what the others can use again must lie outside their loop.
+            if units <= UNROLLED:
+                columns = [column(c) for c in range(units)]
+                return [tf.stack(parts) for parts in zip(*columns)]
+            first = column(0)
+            rest = _map_range(column, 1, units, first)
+            return [tf.concat([f[None], r], 0) for f, r in zip(first, rest)]
+
+        sums = self._sum([self._zeros(t, units) for t in frontier], add)
+        if plan.stackable:
+            grads = self._pull_back(sums, units)
+        else:
+            like = [_wide_zeros(x) for x in plan.xs]
+            grads = _map_range(lambda c: self._pull_back([s[c] for s in sums]), 0, units, like)
+        return [self._times_change(i, grad, units) for i, grad in enumerate(grads)]
+
+    def conductances(self, weights):
+        """The conductances of each of the plan's layers."""
+        self._start()
+        layers = self.plan.layers
+
+        def add(block):
+            adjoints = block.adjoints(block.seeds(weights, weighted=False), layers)
+            return [
+                None if g is None else self._add_steps(_widen(g) * _widen(change))
+                for g, change in zip(adjoints, block.changes(layers))
+            ]
+
+        sums = self._sum([self._zeros(t) for t in layers], add)
+        return [tf.cast(total, t.dtype) for total, t in zip(sums, layers)]
+
+    # Parts
+
+    def _start(self):
+        """Nodes that do not depend on the step."""
+        plan = self.plan
+        self.base = plan.full_baselines(self.starts)
+        values = plan.values(plan.xs, self.base)
+        _replay(plan.prefix, values)
+        self.before = [values.get(t.ref(), t) for t in plan.frontier]
+        self.batch = plan.rows if plan.rows is not None else tf.shape(plan.xs[0])[0]
+        # With shared ends, K steps take K + 1 points; where rows leave axis 0, two copies of K.
+        self.shared = self.secant and plan.stacked
+        self.per_block = self._steps_per_block()
+        if self.secant:
+            self.density = self._switch_density()
+
+    def _steps_per_block(self):
+        plan, ends = self.plan, 2 if self.secant and not self.shared else 1
+        if plan.rows is not None:
+            most = self.limit // max(1, plan.rows * ends) - self.shared if plan.stackable else 1
+            blocks = -(-self.steps // min(self.steps, max(1, most)))
+            return -(-self.steps // blocks)
+        if not self.loop:
+            return -(-self.steps // 8)
+        most = self.limit // tf.maximum(1, self.batch * ends) - int(self.shared)
+        blocks = -(-self.steps // tf.clip_by_value(most, 1, self.steps))
+        return -(-self.steps // blocks)
+
+    def _zeros(self, tensor, units=None):
+        shape = tf.shape(tensor)
+        zeros = tf.zeros(shape if units is None else tf.concat([[units], shape], 0), _wide(tensor.dtype))
+        static = tensor.shape.as_list() if tensor.shape.rank is not None else None
+        if static is not None:
+            zeros.set_shape(static if units is None else [units] + static)
+        return zeros
+
+    def _sum(self, zeros, add):
+        """The sum over blocks of what `add(block)` returns, in constant memory."""
+        size = self.per_block
+        blocks = -(-self.steps // size)
+        if isinstance(blocks, int) and (blocks == 1 or not self.loop):
+            totals = zeros
+            for i in range(blocks):
+                with tf.control_dependencies(totals if i else []):
+                    totals = _add_all(totals, add(_Block(self, i)))
+            return totals
+
+        def body(i, *totals):
+            return (i + 1, *_add_all(totals, add(_Block(self, i))))
+
+        return tf.while_loop(
+            lambda i, *_: i < blocks,
+            body,
+            (tf.constant(0), *zeros),
+            parallel_iterations=1,
+            maximum_iterations=blocks,
+        )[1:]
+
+    def _add_steps(self, grad):
+        """`[K * B, ...]` -> `[B, ...]`."""
+        if grad is None:
+            return None
+        grad, size = _widen(grad), self.per_block
+        if isinstance(size, int) and size == 1:
+            return grad
+        shape = tf.shape(grad)
+        split = tf.reshape(grad, tf.concat([[size, shape[0] // size], shape[1:]], 0))
+        total = tf.reduce_sum(split, axis=0)
+        if grad.shape.rank is not None:
+            total.set_shape([self.plan.rows] + grad.shape.as_list()[1:])
+        return total
+
+    def _pull_back(self, sums, units=None):
+        """From the frontier to `xs`, once: the frontier is affine in `xs`."""
+        plan, base, before = self.plan, self.base, self.before
+        if units is not None and plan.prefix:
+            base = [tf.tile(b, [units] + [1] * (b.shape.rank - 1)) for b in base]
+            values = plan.values(plan.xs, base, units)
+            _replay(plan.prefix, values, units if plan.rows is not None else 1)
+            before = [values.get(t.ref(), t) for t in plan.frontier]
+        seeds = []
+        for total, tensor in zip(sums, before):
+            total = total / self.steps
+            if units is not None and plan.prefix:
+                total = tf.reshape(total, tf.shape(tensor))
+            seeds.append(tf.cast(total, tensor.dtype))
+        if not plan.prefix:
+            found = {t.ref(): seed for t, seed in zip(plan.frontier, seeds)}
+            grads = [found.get(x.ref()) for x in plan.xs]
+        else:
+            grads = tf.gradients(before, base, grad_ys=seeds)
+        result = []
+        for x, grad in zip(plan.xs, grads):
+            if grad is None:
+                grad = self._zeros(x, units)
+            elif units is not None and plan.prefix:
+                grad = tf.reshape(grad, tf.concat([[units], tf.shape(x)], 0))
+            result.append(_widen(tf.convert_to_tensor(grad)))
+        return result
+
+    def _times_change(self, index, grad, units=None):
+        x = self.plan.xs[index]
+        result = tf.cast(grad * (_widen(x) - _widen(self.base[index])), x.dtype)
+        if units is None:
+            return _restore_shape(result, x.shape)
+        rank = x.shape.rank
+        result = tf.transpose(result, [1, 0, *range(2, rank + 1)])
+        return _restore_shape(result, [x.shape.as_list()[0], units] + x.shape.as_list()[1:])
+
+    # Where the points go
+
+    def points(self, index):
+        """Alphas and weights of a block, `[K, 1]` or `[K, B]`; secant has the alphas of K + 1 points."""
+        size, steps, dtype = self.per_block, self.steps, _wide(self.plan.frontier[0].dtype)
+        if self.secant:
+            at = tf.minimum(index * size + tf.range(size + 1), steps)
+            alphas = self._graded(at, dtype)
+            return alphas, alphas[1:] - alphas[:-1]
+        at = index * size + tf.range(size)
+        alphas, weights = (tf.constant(v, dtype) for v in self.rule)
+        last = tf.minimum(at, steps - 1)
+        weights = tf.where(at < steps, tf.gather(weights, last), 0)
+        return tf.gather(alphas, last)[:, None], weights[:, None]
+
+    def intervals(self, index):
+        """Start and end of the interval that each step of a gradient rule stands for."""
+        ends = np.cumsum(self.rule[1])
+        ends[-1] = 1
+        dtype = _wide(self.plan.frontier[0].dtype)
+        at = tf.minimum(index * self.per_block + tf.range(self.per_block + 1), self.steps)
+        edges = tf.gather(tf.constant(np.concatenate([[0], ends]), dtype), at)[:, None]
+        return edges[:-1], edges[1:]
+
+    def _switch_density(self):
+        """Share of the points that each of BINS equal parts of the path gets, summed up, `[B, BINS + 1]`.
+
+        A unit whose pre-activation goes from h0 at the baseline to h1 at `xs` switches near
+        alpha = -h0 / (h1 - h0), and that is where the error is. Half of the points are uniform.
+        """
+        plan, dtype = self.plan, _wide(self.plan.frontier[0].dtype)
+        values = plan.values(plan.frontier, self.before)
+        _replay(plan.rest, values)
+        counts = []
+        for op in plan.rest:
+            for now in _switches(op, plan.varying):
+                then = now(lambda t: values.get(t.ref(), t))
+                now = now(lambda t: t)
+                counts.append(_count_switches(tf.cast(then, dtype), tf.cast(now, dtype)))
+        if not counts:
+            return None
+        counts = tf.add_n(counts)
+        total = tf.reduce_sum(counts, axis=1, keepdims=True)
+        share = tf.where(total > 0, counts / tf.maximum(total, 1), 1 / BINS)
+        share = (share + 1 / BINS) / 2
+        edges = tf.concat([tf.zeros_like(total), tf.cumsum(share, axis=1)], 1)
+        return tf.stop_gradient(edges)
+
+    def _graded(self, at, dtype):
+        """Alphas of the points `at [P]` of `0 ... num_steps`: equal quantiles of the density."""
+        quantiles = tf.cast(at, dtype) / self.steps
+        if self.density is None:
+            return quantiles[:, None]
+        low, high = self.density[:, :-1], self.density[:, 1:]
+        covered = (quantiles[:, None, None] - low) / (high - low)
+        alphas = tf.reduce_mean(tf.clip_by_value(covered, 0, 1), axis=2)
+        return tf.where((at == self.steps)[:, None], tf.ones([], dtype), alphas)
+
+
+BINS = 64
+
+
+def _switches(op, varying):
+    """Functions (of a lookup of tensors) whose sign changes are where `op` switches."""
+    slots = _slots_vary(op, varying)
+    if op.type in THRESHOLDS and 0 in slots:
+        return [lambda at, c=c: at(op.inputs[0]) - c if c else at(op.inputs[0]) for c in THRESHOLDS[op.type]]
+    if _is_kink(op, varying) and op.type in ("Maximum", "Minimum"):
+        return [lambda at: at(op.inputs[0]) - at(op.inputs[1])]
+    return []
+
+
+THRESHOLDS = {"Relu": (0,), "Relu6": (0, 6), "LeakyRelu": (0,), "Selu": (0,), "Elu": (0,), "Abs": (0,)}
+
+
+def _count_switches(before, after):
+    """`[B, ...]` twice -> `[B, BINS]`: where on the path units cross zero, were they linear on it."""
+    rows = tf.shape(before)[0]
+    crosses = (before < 0) & (after > 0) | (before > 0) & (after < 0)
+    change = tf.where(crosses, before - after, 1)
+    bins = tf.cast(tf.where(crosses, before / change, 0) * BINS, tf.int32)
+    bins = tf.where(crosses, tf.clip_by_value(bins, 0, BINS - 1), BINS)
+    bins = tf.reshape(bins, [rows, -1]) if before.shape.rank != 2 else bins
+    bins += tf.range(rows)[:, None] * (BINS + 1)
+    ones = tf.ones(tf.shape(bins), before.dtype)
+    counts = tf.math.unsorted_segment_sum(ones, bins, rows * (BINS + 1))
+    return tf.reshape(counts, [rows, BINS + 1])[:, :BINS]
+
+
+class _Block:
+    """Some steps of a walk: the network replayed on their points."""
+
+    def __init__(self, walk, index):
+        self.walk, self.index, plan = walk, index, walk.plan
+        self.alphas, self.weights = walk.points(index)
+        size = walk.per_block
+        if not walk.secant or walk.shared:
+            self.values, made = self._run(self.alphas, size + walk.shared)
+            self.others = self.values
+        else:
+            self.values, made = self._run(self.alphas[:-1], size)
+            self.others, after = self._run(self.alphas[1:], size)
+        if walk.secant:
+            sources = [self.values[t.ref()] for t in plan.frontier]
+            if walk.shared:
+                rows = [self.values[r.ref()] for r in plan.roots] + sources
+                self.cuts = _Cuts(made, rows, size)
+                self.ends = [(op, *self.cuts.ends(op)) for op in made]
+            else:
+                self.ends = _pair(made, after)
+
+    def _run(self, alphas, copies, targets=None):
+        """Replays what follows the frontier at `alphas [copies, 1 or B]`."""
+        walk, plan = self.walk, self.walk.plan
+        new = []
+        for tensor, start in zip(plan.frontier, walk.before):
+            alpha = tf.cast(_right_pad(alphas, tensor), tensor.dtype)
+            new.append(_merge_rows((1 - alpha) * start + alpha * tensor, tensor, copies))
+        values = plan.values(plan.frontier, new, copies)
+        ops = plan.rest if targets is None else _ops_between(targets, plan.frontier + plan.roots)
+        made = _replay(ops, values, copies if plan.rows is not None else 1)
+        return values, made
+
+    def seeds(self, weights, weighted=True):
+        """Adjoints of the outputs, times the weights of the steps (and `num_steps`)."""
+        walk, plan = self.walk, self.walk.plan
+        seeds = []
+        for y, weight in zip(plan.ys, weights):
+            share = self.weights * walk.steps if weighted else tf.ones_like(self.weights)
+            share = tf.cast(_right_pad(share, y), y.dtype)
+            weight = tf.ones(tf.shape(y), y.dtype) if weight is None else weight
+            full = tf.broadcast_to(
+                share * tf.cast(weight, y.dtype), tf.concat([[walk.per_block], tf.shape(y)], 0)
+            )
+            seeds.append(_merge_rows(full, y, walk.per_block))
+        return seeds
+
+    def adjoints(self, seeds, targets):
+        """Per target, the adjoint at every step, `[K * B, ...]` or None."""
+        plan = self.walk.plan
+        ys = [self.values.get(y.ref(), y) for y in plan.ys]
+        at = [self.values.get(t.ref(), t) for t in targets]
+        if self.walk.secant:
+            return _reverse(self.ends, ys, seeds, at, SECANT_RULES)
+        grads = tf.gradients(ys, at, grad_ys=seeds, stop_gradients=at)
+        return [None if g is None else tf.convert_to_tensor(g) for g in grads]
+
+    def changes(self, targets):
+        """What each target gains over each step, `[K * B, ...]`."""
+        walk = self.walk
+        if not walk.secant:
+            low, high = walk.intervals(self.index)
+            before = self._run(low, walk.per_block, targets)[0]
+            after = self._run(high, walk.per_block, targets)[0]
+        elif walk.shared:
+            old = [self.values.get(t.ref(), t) for t in targets]
+            return [self.cuts.end(t) - self.cuts.start(t) for t in old]
+        else:
+            before, after = self.values, self.others
+        return [_widen(after[t.ref()]) - _widen(before[t.ref()]) for t in targets]
+
+
+# Arithmetic on rows ---------------------------------------------------------------------------------
+
+
+def _widen(tensor):
+    return tf.cast(tensor, _wide(tensor.dtype))
+
+
+def _wide_zeros(tensor):
+    return tf.zeros(tf.shape(tensor), _wide(tensor.dtype))
+
+
+def _sum_features(tensor):
+    """`[B, ...]` -> `[B]`, in float32 at least."""
+    tensor = _widen(tensor)
+    return tf.reduce_sum(tensor, axis=tf.range(1, tf.rank(tensor)))
+
+
+def _add_all(totals, parts):
+    return [
+        total if part is None else _restore_shape(total + tf.cast(part, total.dtype), total.shape)
+        for total, part in zip(totals, parts)
+    ]
+
+
+def _right_pad(values, like):
+    """`[K, 1 or B]` as `[K, 1 or B, 1, ...]`, to broadcast against `like [B, ...]`."""
+    if like.shape.rank is None:
+        ones = tf.ones([tf.rank(like) - 1], tf.int32)
+        return tf.reshape(values, tf.concat([tf.shape(values), ones], 0))
+    for _ in range(like.shape.rank - 1):
+        values = values[..., None]
+    return values
+
+
+def _merge_rows(tensor, like, copies):
+    """`[copies, B, ...]` -> `[copies * B, ...]`."""
+    shape = tf.shape(like)
+    merged = tf.reshape(tensor, tf.concat([[copies * shape[0]], shape[1:]], 0))
+    if like.shape.rank is not None:
+        rows = like.shape.as_list()[0]
+        known = rows is not None and isinstance(copies, int)
+        merged.set_shape([rows * copies if known else None] + like.shape.as_list()[1:])
+    return merged
+
+
+def _map_range(function, start, stop, like):
+    """Stacks what `function(i)` returns (a list of tensors like `like`) for a range of `i`."""
+    arrays = [tf.TensorArray(t.dtype, stop - start, element_shape=t.shape) for t in like]
+
+    def body(i, arrays):
+        parts = function(i)
+        return i + 1, [a.write(i - start, tf.cast(p, a.dtype)) for a, p in zip(arrays, parts)]
+
+    _, arrays = tf.while_loop(
+        lambda i, _: i < stop,
+        body,
+        (tf.constant(start), arrays),
+        parallel_iterations=1,
+        maximum_iterations=stop - start,
+    )
+    return [a.stack() for a in arrays]
+
+
+# ---------------------------------------------------------------------------------------------------
+# Reverse mode, op by op
+# ---------------------------------------------------------------------------------------------------
+
+
+@_as_it_is
+def backpropagate(ys, xs, grad_ys, rules, other=None, name="backpropagate"):
+    """Reverse mode from `ys` to `xs` with rules of your own for some types of ops.
+
+    Args:
+      ys: tensor or structure of tensors computed from `xs`.
+      xs: tensor or structure of tensors.
+      grad_ys: adjoints of `ys`, of its structure and shapes; `None` is ones.
+      rules: `{op type: rule}`. `rule(op, other, grads)` gets the op (`.type`, `.inputs`, `.outputs`,
+        `.get_attr`), the same op at the other end of the interval (`None` without `other`), and one
+        gradient or `None` per output; it returns one gradient or `None` per input, or a single
+        tensor for the only input that leads to `xs`. The key `"default"` covers the types that are
+        not listed; without it that is TensorFlow's own gradient, or its mean at both ends.
+      other: `(ys, xs)` at the other end of the interval, the same ops on other values, as
+        `graph_replace` makes them.
+      name: name scope of the nodes.
+
+    Returns:
+      The adjoints of `xs`, in its structure; zeros where no rule leads.
+
+    Raises:
+      TypeError: a tensor is eager or a KerasTensor.
+      ValueError: structures differ, `ys` does not depend on `xs`, or the ops at the other end do not
+        correspond.
+
+    >>> @tf.function
+    ... def f(x):
+    ...     y = tf.nn.relu(x) * 3
+    ...     guided = lambda op, other, grads: tf.nn.relu(grads[0]) * tf.sign(op.outputs[0])
+    ...     return backpropagate(y, x, None, {"Relu": guided})
+    >>> f(tf.constant([2.0, -1.0])).numpy().tolist()
+    [3.0, 0.0]
+    """
+    function = "backpropagate"
+    flat_ys, flat_xs = tf.nest.flatten(ys), tf.nest.flatten(xs)
+    for argument, tensors in (("ys", flat_ys), ("xs", flat_xs)):
+        for tensor in tensors:
+            _check_tensor(function, argument, tensor)
+    if grad_ys is None:
+        seeds = [None] * len(flat_ys)
+    else:
+        _check_structure(function, "grad_ys", grad_ys, "ys", ys)
+        seeds = tf.nest.flatten(grad_ys)
+    made = _ops_between(flat_ys, flat_xs)
+    inside = {x.ref() for x in flat_xs} | {t.ref() for op in made for t in op.outputs}
+    if not any(y.ref() in inside for y in flat_ys):
+        raise ValueError(_unconnected(function, flat_ys, flat_xs, "ys", "xs"))
+    if other is None:
+        ends = [(op, _End(op), None) for op in _group(made)]
+    else:
+        after = _ops_between(*(tf.nest.flatten(part) for part in other))
+        if [op.type for op in made] != [op.type for op in after]:
+            raise ValueError(
+                f"{function}: other has {len(after)} ops between its ys and xs, expected the "
+                f"{len(made)} of ys and xs. Make it with graph_replace(ys, xs, ...)."
+            )
+        ends = _pair(made, after)
+    with tf.name_scope(name):
+        seeds = [
+            tf.ones_like(y) if seed is None else tf.convert_to_tensor(seed, y.dtype)
+            for y, seed in zip(flat_ys, seeds)
+        ]
+        grads = _reverse(ends, flat_ys, seeds, flat_xs, rules)
+        grads = [tf.zeros_like(x) if g is None else g for x, g in zip(flat_xs, grads)]
+    return tf.nest.pack_sequence_as(xs, grads)
+
+
+def _reverse(ends, ys, seeds, targets, rules):
+    """Adjoints of `targets`, or None. `ends` has (op, op at one end, op at the other)."""
+    live = {t.ref() for t in targets}
+    sources = set(live)
+    for op, _, _ in ends:
+        if op.type not in BARRIERS and any(t.ref() in live for t in op.inputs):
+            live.update(t.ref() for t in op.outputs if _carries_gradient(t))
+    adjoints = {}
+    for y, seed in zip(ys, seeds):
+        adjoints.setdefault(y.ref(), []).append(seed)
+
+    def total(ref):
+        parts = adjoints.get(ref, [])
+        if len(parts) > 1:
+            adjoints[ref] = parts = [tf.add_n(parts)]
+        return parts[0] if parts else None
+
+    for op, start, end in reversed(ends):
+        slots = [i for i, t in enumerate(op.inputs) if t.ref() in live]
+        if not slots or op.type in BARRIERS:
+            continue
+        grads = [None if t.ref() in sources or t.ref() not in live else total(t.ref()) for t in op.outputs]
+        if all(g is None for g in grads):
+            continue
+        start.slots = slots
+        if end is not None:
+            end.slots = slots
+        rule = rules.get(op.type) or rules.get("default") or _default_rule
+        result = rule(start, end, grads)
+        if not isinstance(result, (list, tuple)):
+            result = [result if i == slots[0] else None for i in range(len(op.inputs))]
+        for i in slots:
+            if i < len(result) and result[i] is not None:
+                adjoints.setdefault(op.inputs[i].ref(), []).append(result[i])
+    return [total(t.ref()) for t in targets]
+
+
+def _pair(made, after):
+    """Ops and their twins at the other end, for `_reverse`."""
+    return [(op, _End(op), _End(twin)) for op, twin in zip(_group(made), _group(after))]
+
+
+class _Island:
+    """Ops that hand each other tensor lists, which cannot be averaged: one op as far as rules go."""
+
+    type = name = "Island"
+
+    def __init__(self, ops):
+        inside = {t.ref() for op in ops for t in op.outputs}
+        outer = {t.ref(): t for op in ops for t in op.inputs if t.ref() not in inside}
+        self.inputs = list(outer.values())
+        self.outputs = [t for op in ops for t in op.outputs if t.dtype != tf.variant]
+
+
+def _group(ops):
+    """The ops, dependencies first, with those that share tensor lists as one."""
+    island = {}  # op -> the list of ops that it belongs to
+    made_by = {t.ref(): op for op in ops for t in op.outputs}
+    for op in ops:
+        island[op] = [op]
+        for tensor in op.inputs:
+            if tensor.dtype == tf.variant and tensor.ref() in made_by:
+                other = island[made_by[tensor.ref()]]
+                if other is not island[op]:
+                    other.extend(island[op])
+                    for member in island[op]:
+                        island[member] = other
+    if all(len(members) == 1 for members in island.values()):
+        return ops
+    order, seen, stack = [], set(), [(op, False) for op in reversed(ops)]
+    while stack:
+        op, done = stack.pop()
+        members = island[op]
+        if done:
+            order.append(members[0] if len(members) == 1 else _Island(members))
+        elif id(members) not in seen:
+            seen.add(id(members))
+            stack.append((op, True))
+            needed = (made_by.get(t.ref()) for member in members for t in member.inputs)
+            stack.extend((n, False) for n in needed if n is not None and n not in members)
+    return order
+
+
+class _End:
+    """An op as a rule sees it at one end of the intervals.
+
+    Like a `tf.Operation`, but with that end's rows of its tensors, with `slots`, the inputs that an
+    adjoint can go to, and with `memo`, which keeps what several outputs can share.
+    """
+
+    def __init__(self, op, cut=None, memo=None):
+        self.op, self.cut, self.memo = op, cut, {} if memo is None else memo
+        self.type, self.slots = op.type, ()
+
+    def __getattr__(self, name):
+        return getattr(self.op, name)
+
+    @property
+    def inputs(self):
+        return [t if self.cut is None else self.cut(t) for t in self.op.inputs]
+
+    @property
+    def outputs(self):
+        return [t if self.cut is None else self.cut(t) for t in self.op.outputs]
+
+    def keep(self, key, make):
+        if key not in self.memo:
+            self.memo[key] = make()
+        return self.memo[key]
+
+    def derivative(self, slot=0):
+        """TensorFlow's derivative of an elementwise op, at this end."""
+
+        def make():
+            out, ins = self.op.outputs[0], list(self.op.inputs)
+            grad = tf.gradients(out, ins[slot], tf.ones_like(out), stop_gradients=ins)[0]
+            return tf.where(tf.math.is_finite(grad), grad, tf.zeros([], grad.dtype))
+
+        grad = self.keep(("derivative", slot), make)
+        return grad if self.cut is None else self.cut(grad, True)
+
+
+class _Cuts:
+    """Cuts the tensors of one replay on K + 1 points into the starts and the ends of K intervals."""
+
+    def __init__(self, made, sources, steps):
+        self.steps, self.known = steps, {}
+        self.rows = {t.ref() for t in sources}
+        for op in made:
+            if op.type not in SHAPES and any(t.ref() in self.rows for t in op.inputs):
+                self.rows.update(t.ref() for t in op.outputs)
+
+    def start(self, tensor, always=False):
+        return self.cut(tensor, 0) if always or tensor.ref() in self.rows else tensor
+
+    def end(self, tensor, always=False):
+        return self.cut(tensor, 1) if always or tensor.ref() in self.rows else tensor
+
+    def cut(self, tensor, side):
+        key = tensor.ref(), side
+        if key not in self.known:
+            total = tensor.shape.as_list()[0]
+            if total is None or not isinstance(self.steps, int):
+                total = tf.shape(tensor)[0]
+            one = total // (self.steps + 1)
+            self.known[key] = tensor[one:] if side else tensor[: total - one]
+        return self.known[key]
+
+    def ends(self, op):
+        memo = {}
+        return _End(op, self.start, memo), _End(op, self.end, memo)
+
+
+def _default_rule(op, other, grads):
+    """TensorFlow's own gradient; with two ends, the mean of it at both."""
+    here = _own_gradient(op, grads)
+    if other is None:
+        return here
+    there = _own_gradient(other, grads)
+    return [None if a is None or b is None else (a + b) / 2 for a, b in zip(here, there)]
+
+
+def _own_gradient(op, grads, inputs=None):
+    """TensorFlow's gradient of one op; at `inputs`, if given, instead of its own."""
+    source, place = op.op, op.inputs if inputs is None else inputs
+    if inputs is not None or op.cut is not None:
+        copied = []
+        _copy(op.type, place, op.node_def.attr, copied, "gradient_of")
+        source = copied[0]
+    pairs = [(t, g) for t, g in zip(source.outputs, grads) if g is not None]
+    first = {place[i].ref(): i for i in reversed(op.slots)}
+    slots = sorted(first.values())
+    found = tf.gradients(
+        [t for t, _ in pairs],
+        [place[i] for i in slots],
+        [g for _, g in pairs],
+        stop_gradients=[t for t in place if t.dtype not in (tf.resource, tf.variant)],
+    )
+    result = [None] * len(place)
+    for i, grad in zip(slots, found):
+        result[i] = None if grad is None else tf.convert_to_tensor(grad)
+    return result
+
+
+# ---------------------------------------------------------------------------------------------------
+# The secant rules: averages of each op's derivative over an interval
+# ---------------------------------------------------------------------------------------------------
+#
+# With z0, z1 the inputs and y0, y1 the outputs at both ends, the rule of an op sends the adjoint g to
+# its inputs such that g . (y1 - y0) = sum over inputs of adjoint . (z1 - z0). Completeness then holds
+# op by op, and so for the whole network.
+
+
+def _elementwise(slope):
+    """The rule of a unary elementwise op, from its slope over the interval."""
+    return lambda op, other, grads: grads[0] * op.keep("slope", lambda: slope(op, other))
+
+
+def _ratio(a, b):
+    return tf.math.divide_no_nan(a, b)
+
+
+def _ramp(z0, z1):
+    """Slope of max(z, 0): the share of the interval that is above 0. No cancellation, no branch."""
+    return _ratio(tf.nn.relu(z0) + tf.nn.relu(z1), tf.abs(z0) + tf.abs(z1))
+
+
+def _relu_slope(op, other):
+    (z0,), (z1,) = op.inputs, other.inputs
+    return _ratio(op.outputs[0] + other.outputs[0], tf.abs(z0) + tf.abs(z1))
+
+
+def _relu6_slope(op, other):
+    (z0,), (z1,) = op.inputs, other.inputs
+    return _ramp(z0, z1) - _ramp(z0 - 6, z1 - 6)
+
+
+def _leaky_relu_slope(op, other):
+    alpha = op.get_attr("alpha")
+    return alpha + (1 - alpha) * _ramp(op.inputs[0], other.inputs[0])
+
+
+def _abs_slope(op, other):
+    (z0,), (z1,) = op.inputs, other.inputs
+    return _ratio(z0 + z1, tf.abs(z0) + tf.abs(z1))
+
+
+def _sqrt_slope(op, other):
+    return _ratio(tf.ones([], op.outputs[0].dtype), op.outputs[0] + other.outputs[0])
+
+
+def _rsqrt_slope(op, other):
+    y0, y1 = op.outputs[0], other.outputs[0]
+    return _finite(-((y0 * y1) ** 2) / (y0 + y1))
+
+
+def _finite(tensor):
+    """A derivative that is not finite at equal ends counts as 0."""
+    return tf.where(tf.math.is_finite(tensor), tensor, tf.zeros([], tensor.dtype))
+
+
+def _smooth_slope(op, other, slot=0):
+    """(y1 - y0) / (z1 - z0), and the mean derivative of both ends where that would cancel."""
+    z0, z1 = op.inputs[slot], other.inputs[slot]
+    change = z1 - z0
+    limit = np.cbrt(np.finfo(z0.dtype.as_numpy_dtype).eps) if z0.dtype.size > 2 else 0.1
+    near = tf.abs(change) <= tf.cast(limit, z0.dtype) * tf.maximum(tf.abs(z0), 1)
+    ratio = (other.outputs[0] - op.outputs[0]) / tf.where(near, tf.ones([], z0.dtype), change)
+    return tf.where(near, (op.derivative(slot) + other.derivative(slot)) / 2, ratio)
+
+
+def _bent_slope(op, other):
+    """Smooth but for a kink at 0: across it, the slope lies between the derivatives at both ends."""
+    z0, z1 = op.inputs[0], other.inputs[0]
+    d0, d1 = op.derivative(), other.derivative()
+    change = z1 - z0
+    ratio = _ratio(other.outputs[0] - op.outputs[0], change)
+    across = tf.clip_by_value(ratio, tf.minimum(d0, d1), tf.maximum(d0, d1))
+    return tf.where((z0 > 0) == (z1 > 0), _smooth_slope(op, other), across)
+
+
+def _power(op, other, grads):
+    """Pow with one input on the path is elementwise."""
+    if len(op.slots) > 1:
+        return _default_rule(op, other, grads)
+    slot = op.slots[0]
+    slope = op.keep("slope", lambda: _smooth_slope(op, other, slot))
+    result = [None, None]
+    result[slot] = _unbroadcast(grads[0] * slope, op.inputs[slot])
+    return result
+
+
+def _unbroadcast(grad, like):
+    """Sums `grad` over the axes along which `like` was broadcast."""
+    if grad.shape.is_fully_defined() and grad.shape == like.shape:
+        return grad
+    rank, small = grad.shape.rank, like.shape.rank
+    if rank is not None and rank == small and grad.shape[1:].is_fully_defined():
+        # Both lead with the rows, or the shapes tell.
+        same = grad.shape.as_list()[1:] == like.shape.as_list()[1:]
+        if same and grad.shape.as_list()[0] == like.shape.as_list()[0] != 1 and rank > 0:
+            if like.shape.as_list()[0] is not None or rank == 1:
+                return grad
+    shape = tf.shape(like)
+    _, axes = tf.raw_ops.BroadcastGradientArgs(s0=tf.shape(grad), s1=shape)
+    return _restore_shape(tf.reshape(tf.reduce_sum(grad, axis=axes), shape), like.shape)
+
+
+def _sum_rule(*signs):
+    def rule(op, other, grads):
+        return [
+            _unbroadcast(sign * grads[0] if sign < 0 else grads[0], op.inputs[i]) if i in op.slots else None
+            for i, sign in enumerate(signs)
+        ]
+
+    return rule
+
+
+def _product(op, other, grads):
+    """y = a b, exactly: mean(b) times the change of a plus mean(a) times the change of b."""
+    (a0, b0), (a1, b1) = op.inputs, other.inputs
+    result = [None, None]
+    for i, (p0, p1, like) in enumerate(((b0, b1, a0), (a0, a1, b0))):
+        if i in op.slots:
+            mean = p0 if p0 is p1 else (p0 + p1) / 2
+            result[i] = _unbroadcast(grads[0] * mean, like)
+    return result
+
+
+def _quotient(op, other, grads):
+    """y = a r with r = 1 / b, whose slope is -1 / (b0 b1)."""
+    (a0, b0), (a1, b1) = op.inputs, other.inputs
+    result = [None, None]
+    if 0 in op.slots:
+        # The mean of 1 / b0 and 1 / b1, or 1 / b where b is off the path.
+        inverse = 1 / b0 if b0 is b1 else (1 / b0 + 1 / b1) / 2
+        result[0] = _unbroadcast(grads[0] * inverse, a0)
+    if 1 in op.slots:
+        mean = a0 if a0 is a1 else (a0 + a1) / 2
+        result[1] = _unbroadcast(-grads[0] * mean / (b0 * b1), b0)
+    return result
+
+
+def _middle(op, other, grads):
+    """Bilinear and quadratic ops: the gradient at the middle of the interval is exact."""
+    if len(op.slots) == 1 and op.type != "SquaredDifference":
+        return _linear(op, other, grads)
+    middle = [
+        a if a is b or not a.dtype.is_floating else (a + b) / 2 for a, b in zip(op.inputs, other.inputs)
+    ]
+    return _own_gradient(op, grads, middle)
+
+
+def _linear(op, other, grads):
+    """Ops that are affine in what varies have one gradient everywhere."""
+    return _own_gradient(op, grads)
+
+
+def _matmul(op, other, grads):
+    if op.slots != [0] or op.get_attr("transpose_a"):
+        return _middle(op, other, grads)
+    return [tf.matmul(grads[0], op.inputs[1], transpose_b=not op.get_attr("transpose_b")), None]
+
+
+def _reshape(op, other, grads):
+    like = op.inputs[0]
+    return [_restore_shape(tf.reshape(grads[0], tf.shape(like)), like.shape), None]
+
+
+def _pass_on(op, other, grads):
+    return grads
+
+
+# Choices: the output is one of the inputs, and maybe another one at the other end
+
+
+def _share(first0, first1, gap0, gap1):
+    """Share of the adjoint that the first of two inputs gets.
+
+    Chosen at both ends: all; at neither: nothing. Chosen at one end only: the distance between the
+    two at that end, over the sum of the distances at both, is the exact share (equations in
+    `_pool`). Ties at both ends: half.
+    """
+    total = gap0 + gap1
+    crossing = tf.where(
+        total > 0,
+        tf.where(first0, gap0, gap1) / tf.where(total > 0, total, tf.ones_like(total)),
+        tf.constant(0.5, total.dtype),
+    )
+    return tf.where(tf.equal(first0, first1), tf.cast(first0, total.dtype), crossing)
+
+
+def _choice(compare):
+    """The rule of Maximum and Minimum."""
+
+    def rule(op, other, grads):
+        def share():
+            (a0, b0), (a1, b1) = op.inputs, other.inputs
+            return _share(compare(a0, b0), compare(a1, b1), tf.abs(a0 - b0), tf.abs(a1 - b1))
+
+        first = grads[0] * op.keep("share", share)
+        parts = (lambda: first, lambda: grads[0] - first)
+        return [_unbroadcast(part(), op.inputs[i]) if i in op.slots else None for i, part in enumerate(parts)]
+
+    return rule
+
+
+def _select(op, other, grads):
+    """SelectV2: as Maximum where the condition depends on the path, linear where it does not."""
+    (c0, a0, b0), (c1, a1, b1) = op.inputs, other.inputs
+    if c0 is c1:
+        return _linear(op, other, grads)
+
+    def share():
+        gap0, gap1 = tf.abs(a0 - b0), tf.abs(a1 - b1)
+        shape = tf.shape(grads[0])
+        return _share(
+            tf.broadcast_to(c0, shape),
+            tf.broadcast_to(c1, shape),
+            tf.broadcast_to(gap0, shape),
+            tf.broadcast_to(gap1, shape),
+        )
+
+    first = grads[0] * op.keep("share", share)
+    result = [None, _unbroadcast(first, a0), _unbroadcast(grads[0] - first, b0)]
+    return [g if i in op.slots else None for i, g in enumerate(result)]
+
+
+def _reduced_choice(op, other, grads):
+    """The rule of the reductions Max and Min; see `_pool`."""
+    z0, z1 = op.inputs[0], other.inputs[0]
+    axes = op.inputs[1]
+    keep = op.get_attr("keep_dims")
+
+    def spread(y):
+        if keep:
+            return y
+        shape = tf.shape(z0)
+        rank = tf.size(shape)
+        ones = tf.reduce_max(tf.one_hot(tf.reshape(axes, [-1]) % rank, rank, dtype=tf.int32), axis=0)
+        return tf.reshape(y, tf.where(ones > 0, 1, shape))
+
+    def total(values):
+        return tf.reduce_sum(values, axis=axes, keepdims=True)
+
+    def parts():
+        y0, y1 = spread(op.outputs[0]), spread(other.outputs[0])
+        won0, won1 = (tf.cast(tf.equal(z, y), z0.dtype) for z, y in ((z0, y0), (z1, y1)))
+        won0, won1 = _ratio(won0, total(won0)), _ratio(won1, total(won1))
+        gap0 = tf.abs(y0 - total(_product_no_nan(won1, z0)))
+        gap1 = tf.abs(y1 - total(_product_no_nan(won0, z1)))
+        both = gap0 + gap1
+        first = tf.where(both > 0, gap0 / tf.where(both > 0, both, tf.ones_like(both)), 0.5)
+        return won1 + first * (won0 - won1)
+
+    return [spread(grads[0]) * op.keep("share", parts), None]
+
+
+def _product_no_nan(mask, values):
+    """0 where the mask is 0, whatever stands there."""
+    return tf.math.multiply_no_nan(values, mask)
+
+
+def _pool(op, other, grads):
+    """Max pooling, any rank, strides and padding, windows that overlap.
+
+    Let i win a window at the start and j at the end, with d0 = y0 - z0[j] and d1 = y1 - z1[i], both
+    at least 0. Then share t = d0 / (d0 + d1) for i and 1 - t for j is complete:
+
+        t (z1[i] - z0[i]) + (1 - t) (z1[j] - z0[j])
+            = t (y1 - d1 - y0) + (1 - t) (y1 - y0 + d0) = y1 - y0 + (1 - t) d0 - t d1 = y1 - y0
+    """
+    z0, z1 = op.inputs[0], other.inputs[0]
+    y0, y1 = op.outputs[0], other.outputs[0]
+    windows = _Windows(op, z0, y0)
+
+    def parts():
+        p0, p1 = windows.split(z0), windows.split(z1)
+        won0 = [tf.cast(tf.equal(p, y0), z0.dtype) for p in p0]
+        won1 = [tf.cast(tf.equal(p, y1), z0.dtype) for p in p1]
+        ties0, ties1 = tf.add_n(won0), tf.add_n(won1)
+        then = tf.add_n([tf.math.multiply_no_nan(p, w) for p, w in zip(p0, won1)])
+        now = tf.add_n([tf.math.multiply_no_nan(p, w) for p, w in zip(p1, won0)])
+        gap0, gap1 = y0 - _ratio(then, ties1), y1 - _ratio(now, ties0)
+        both = gap0 + gap1
+        first = tf.where(both > 0, gap0 / tf.where(both > 0, both, tf.ones_like(both)), 0.5)
+        a, b = _ratio(first, ties0), _ratio(1 - first, ties1)
+        return [u * a + v * b for u, v in zip(won0, won1)]
+
+    return [windows.join([grads[0] * part for part in op.keep("shares", parts)])]
+
+
+class _Windows:
+    """The windows of a pooling op: one strided slice of the padded input per place in the window."""
+
+    def __init__(self, op, z, y):
+        size, self.strides = op.get_attr("ksize"), op.get_attr("strides")
+        self.shape, self.out = tf.shape(z), tf.shape(y)
+        self.rank = len(size)
+        inner, outer = z.shape.as_list(), y.shape.as_list()
+        padding = op.get_attr("padding")
+        if padding == b"EXPLICIT":
+            flat = op.get_attr("explicit_paddings")
+            before = [flat[2 * i] for i in range(self.rank)]
+        elif padding == b"SAME":
+            # The smaller half comes first.
+            total = [
+                tf.maximum((self.out[i] - 1) * s + k - self.shape[i], 0)
+                if None in (inner[i], outer[i])
+                else max((outer[i] - 1) * s + k - inner[i], 0)
+                for i, (s, k) in enumerate(zip(self.strides, size))
+            ]
+            before = [t // 2 for t in total]
+        else:
+            before = [0] * self.rank
+        self.before = before
+        self.places = list(np.ndindex(*size))
+        # Room for every window, and for what strides leave over at the end.
+        self.after = [
+            tf.maximum((self.out[i] - 1) * s + k - before[i] - self.shape[i], 0)
+            for i, (s, k) in enumerate(zip(self.strides, size))
+        ]
+        self.pads = tf.stack([tf.stack([b, a]) for b, a in zip(before, self.after)])
+        self.padded = self.shape + tf.reduce_sum(self.pads, axis=1)
+
+    def split(self, z):
+        padded = tf.pad(z, self.pads, constant_values=z.dtype.min)
+        return [self._at(padded, place) for place in self.places]
+
+    def _at(self, padded, place):
+        begin = tf.constant(place)
+        end = begin + (self.out - 1) * self.strides + 1
+        return tf.strided_slice(padded, begin, end, self.strides)
+
+    def join(self, parts):
+        total = []
+        for place, part in zip(self.places, parts):
+            begin = tf.constant(place)
+            end = begin + (self.out - 1) * self.strides + 1
+            total.append(
+                tf.raw_ops.StridedSliceGrad(
+                    shape=self.padded, begin=begin, end=end, strides=self.strides, dy=part
+                )
+            )
+        return tf.slice(tf.add_n(total), tf.stack(self.before), self.shape)
+
+
+# Softmax
+
+
+def _softmax(vjp):
+    """Softmax and log-softmax over the last axis.
+
+    The mean of the vector-Jacobian product over the segment of logits, by five Gauss-Legendre
+    points, plus the smallest correction that makes it complete and keeps its sum over a row at 0.
+    """
+
+    def rule(op, other, grads):
+        z0, z1 = op.inputs[0], other.inputs[0]
+        y0, y1 = op.outputs[0], other.outputs[0]
+        g, dtype = grads[0], z0.dtype
+
+        def midway():
+            points, _ = quadrature(5, "gausslegendre")
+            return [tf.nn.softmax((1 - a) * z0 + a * z1) for a in points.tolist()]
+
+        weights = quadrature(5, "gausslegendre")[1].tolist()
+        mean = tf.add_n([w * vjp(p, g) for w, p in zip(weights, op.keep("midway", midway))])
+
+        def correction():
+            seen = tf.math.is_finite(z0) & tf.math.is_finite(z1)  # masks of -inf take no part
+            zero = tf.zeros([], dtype)
+            change = tf.where(seen, z1 - z0, zero)
+            some = tf.cast(seen, dtype)
+            level = _ratio(_row_sum(change), _row_sum(some))
+            centred = tf.where(seen, change - level, zero)
+            gain = tf.where(seen, y1 - y0, zero)
+            square = _row_sum(centred**2)
+            size = tf.reduce_max(tf.where(seen, tf.maximum(tf.abs(z0), tf.abs(z1)), zero), -1, True)
+            tiny = square <= (np.finfo(dtype.as_numpy_dtype).eps * (1 + size)) ** 2
+            return change, gain, tf.where(tiny, zero, centred / tf.where(tiny, tf.ones([], dtype), square))
+
+        change, gain, direction = op.keep("correction", correction)
+        missing = _row_sum(g * gain) - _row_sum(mean * change)
+        return [mean + missing * direction]
+
+    return rule
+
+
+def _row_sum(tensor):
+    return tf.reduce_sum(tensor, axis=-1, keepdims=True)
+
+
+_SMOOTH = (
+    *("Softplus", "Softsign", "Sigmoid", "Tanh", "Erf", "Erfc", "Sin", "Cos", "Tan", "Exp", "Expm1"),
+    *("Log", "Log1p", "Sinh", "Cosh", "Asin", "Acos", "Atan", "Asinh", "Acosh", "Atanh"),
+    *("Lgamma", "Digamma"),
+)
+
+# op type -> rule(op, other, grads). What is not listed gets the mean of its gradient at both ends.
+SECANT_RULES = {
+    **dict.fromkeys((t for t, slots in AFFINE.items() if slots not in ("all", "one")), _linear),
+    **dict.fromkeys(("AddN", "Pack", "ConcatV2", "BiasAddGrad"), _linear),
+    **dict.fromkeys(_SMOOTH, _elementwise(_smooth_slope)),
+    **dict.fromkeys(("Elu", "Selu"), _elementwise(_bent_slope)),
+    "Relu": _elementwise(_relu_slope),
+    "Relu6": _elementwise(_relu6_slope),
+    "LeakyRelu": _elementwise(_leaky_relu_slope),
+    "Abs": _elementwise(_abs_slope),
+    "Sqrt": _elementwise(_sqrt_slope),
+    "Rsqrt": _elementwise(_rsqrt_slope),
+    "Square": _elementwise(lambda op, other: op.inputs[0] + other.inputs[0]),
+    **dict.fromkeys(
+        ("Reciprocal", "Inv"),
+        _elementwise(lambda op, other: -op.outputs[0] * other.outputs[0]),
+    ),
+    "Pow": _power,
+    **dict.fromkeys(("Add", "AddV2"), _sum_rule(1, 1)),
+    "Sub": _sum_rule(1, -1),
+    "Mul": _product,
+    "RealDiv": _quotient,
+    "SquaredDifference": _middle,
+    "MatMul": _matmul,
+    **dict.fromkeys(("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum"), _middle),
+    "Maximum": _choice(tf.greater_equal),
+    "Minimum": _choice(tf.less_equal),
+    "SelectV2": _select,
+    **dict.fromkeys(("Max", "Min"), _reduced_choice),
+    **dict.fromkeys(("MaxPool", "MaxPool3D"), _pool),
+    "Softmax": _softmax(lambda p, g: p * (g - _row_sum(p * g))),
+    "LogSoftmax": _softmax(lambda p, g: g - p * _row_sum(g)),
+    "Reshape": _reshape,
+    **dict.fromkeys(("Identity", "IdentityN"), _pass_on),
+    "BiasAdd": lambda op, other, grads: [grads[0], None],
+}
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -173,6 +2414,8 @@ QUADRATURES = {
     "riemann_middle": lambda n: ((np.arange(n) + 0.5) / n, np.full(n, 1 / n)),
     "riemann_trapezoid": _trapezoid,
     "gausslegendre": _gauss_legendre,
+    # The ends of S intervals; the last point starts none.
+    "secant": lambda n: (np.arange(n + 1) / n, np.append(np.full(n, 1 / n), 0)),
 }
 
 
@@ -237,9 +2480,7 @@ def _wide(dtype):
 
 def _check_steps(function, num_steps, method):
     if not isinstance(method, str) or method not in QUADRATURES:
-        raise ValueError(
-            f"{function}: method is {method!r}, expected one of {', '.join(QUADRATURES)}."
-        )
+        raise ValueError(f"{function}: method is {method!r}, expected one of {', '.join(QUADRATURES)}.")
     if isinstance(num_steps, bool) or not isinstance(num_steps, numbers.Integral):
         raise TypeError(
             f"{function}: num_steps is {num_steps!r} of type {type(num_steps).__name__}, expected a "
@@ -248,8 +2489,7 @@ def _check_steps(function, num_steps, method):
     least = 2 if method == "riemann_trapezoid" else 1
     if not least <= num_steps <= MAX_STEPS:
         raise ValueError(
-            f"{function}: num_steps is {num_steps}, expected {least} to {MAX_STEPS:,} for "
-            f"method={method!r}."
+            f"{function}: num_steps is {num_steps}, expected {least} to {MAX_STEPS:,} for method={method!r}."
         )
     return int(num_steps)
 
@@ -287,14 +2527,14 @@ def _check_tensor(function, argument, value):
         )
 
 
-def _flat_inputs(function, argument, structure):
+def _flat_inputs(function, argument, structure, floating=True):
     """The tensors of a structure, checked: floating and with a batch dimension."""
     flat = tf.nest.flatten(structure)
     if not flat:
         raise ValueError(f"{function}: {argument} is {structure!r}, expected at least one tensor.")
     for value in flat:
         _check_tensor(function, argument, value)
-        if not value.dtype.is_floating:
+        if floating and not value.dtype.is_floating:
             raise TypeError(
                 f"{function}: {argument} {value.name!r} has dtype {value.dtype.name}, expected a "
                 "floating dtype: ids and strings have no gradient. Attribute to the embedding's "
@@ -313,6 +2553,53 @@ def _flat_inputs(function, argument, structure):
             "number. Rows of several inputs belong together one by one."
         )
     return flat
+
+
+def _flat_outputs(function, ys, rows):
+    """The tensors of `ys`, checked: of a graph and, if `rows`, with a batch dimension."""
+    flat = tf.nest.flatten(ys)
+    if not flat:
+        raise ValueError(f"{function}: ys is {ys!r}, expected at least one tensor.")
+    for y in flat:
+        _check_tensor(function, "ys", y)
+        if rows and y.shape.rank == 0:
+            raise ValueError(
+                f"{function}: ys {y.name!r} is a scalar, expected [B, ...] with one entry per row. "
+                "Explain the network's output for every row, not a loss over the batch."
+            )
+        if rows and not y.dtype.is_floating:
+            raise TypeError(
+                f"{function}: ys {y.name!r} has dtype {y.dtype.name}, expected a floating dtype. "
+                "Explain the scores and not what argmax or a threshold makes of them."
+            )
+    return flat
+
+
+def _flat_grad_ys(function, plan, structure, grad_ys):
+    """One tensor of weights, or None, per tensor of `ys`."""
+    if grad_ys is None:
+        return [None] * len(plan.ys)
+    if tf.nest.is_nested(structure):
+        _check_structure(function, "grad_ys", grad_ys, "ys", structure)
+    flat = tf.nest.flatten(grad_ys) if tf.nest.is_nested(structure) else [grad_ys]
+    result = []
+    for y, weight in zip(plan.ys, flat):
+        try:
+            weight = tf.convert_to_tensor(weight, None if tf.is_tensor(weight) else y.dtype)
+        except (ValueError, TypeError) as error:
+            raise TypeError(f"{function}: grad_ys is no {y.dtype.name} tensor: {error}") from None
+        if not weight.dtype.is_floating:
+            raise TypeError(
+                f"{function}: grad_ys has dtype {weight.dtype.name}, expected {y.dtype.name} as ys. "
+                "Convert it with tf.cast."
+            )
+        if not weight.shape.is_compatible_with(y.shape):
+            raise ValueError(
+                f"{function}: grad_ys has shape {weight.shape}, expected {y.shape} as ys "
+                f"{y.name!r}: one weight per entry, such as tf.one_hot(classes, {y.shape[-1:]})."
+            )
+        result.append(weight)
+    return result
 
 
 def _check_structure(function, argument, structure, like_argument, like):
@@ -389,8 +2676,7 @@ def _baseline(function, x, value):
     if value.shape.rank is not None and x.shape.rank is not None:
         ours, theirs = value.shape.as_list(), x.shape.as_list()
         fits = len(ours) <= len(theirs) and all(
-            a is None or a == 1 or b is None or a == b
-            for a, b in zip(ours[::-1], theirs[::-1])
+            a is None or a == 1 or b is None or a == b for a, b in zip(ours[::-1], theirs[::-1])
         )
     if not fits:
         raise ValueError(
@@ -435,8 +2721,22 @@ def _check_recipe(inters, stepsizes, output, num_steps, points):
 
 def _unconnected(function, ys, xs, ys_argument, xs_argument):
     """The message for outputs without a gradient to the inputs."""
+    names = f"{ys_argument} {[y.name for y in ys]} to {xs_argument} {[x.name for x in xs]}"
+    ops = _ops_between(ys, xs)
+    if not ops:
+        return (
+            f"{function}: no path leads from {names}, expected {ys_argument} to be computed from "
+            f"{xs_argument}. Pass the very tensor that the network was called on."
+        )
+    ids = [op for op in ops if op.outputs and op.outputs[0].dtype.is_integer and op.type == "Cast"]
+    hint = (
+        f"Op {ids[0].name!r} turns it into integers: ids have no gradient. Attribute to the "
+        "embedding's output instead, as in integrated_gradients(logits, embedded) with "
+        "embedded = tf.gather(table, ids)."
+        if ids
+        else "Look for tf.stop_gradient, argmax, rounding or comparisons in between."
+    )
     return (
-        f"{function}: no gradient flows from {ys_argument} {ys.name!r} to {xs_argument} "
-        f"{[x.name for x in xs]}, expected {ys_argument} to be computed from {xs_argument} by "
-        "differentiable ops."
+        f"{function}: no gradient flows from {names} ({len(ops)} ops in between), expected "
+        f"differentiable ops. {hint}"
     )

@@ -318,8 +318,8 @@ def strength(
         batch is on its own scale.
       polarity: the part that counts: `"positive"`, `"negative"` or `"both"` on one scale.
       clip_above, clip_below: percentages in [0, 100], `clip_below <= clip_above`.
-      clean: if positive, specks and pinholes up to this many pixels wide (twice that when even)
-        disappear: a grey closing, then an opening, with a square of `2 * clean + 1` pixels.
+      clean: specks and pinholes up to `2 * clean` pixels wide disappear: a grey closing, then an
+        opening, with a square of `2 * clean + 1` pixels. 0 leaves them.
 
     Returns:
       Shape `[H, W]` or `[B, H, W]`, in [-1, 1], with the sign of the attribution; NaN where that
@@ -748,8 +748,9 @@ def _panels(rows, columns, shape, fig=None, ax=None):
         fig = axes[0, 0].figure
     else:
         if fig is None:
-            width = np.clip(9.5 / columns, 0.85, 4.0)
-            height = np.clip(width * shape[1] / shape[2], 0.5, 6.0)
+            aspect = np.clip(shape[1] / shape[2], 0.2, 5)
+            width = np.clip(min(9.5 / columns, 8 / rows / aspect), 0.85, 4)
+            height = width * aspect
             fig = _Figure((columns * width + 0.9, rows * height + 0.9), layout="compressed")
         elif not isinstance(fig, FigureBase):
             raise TypeError(f"fig is a {type(fig).__name__}; expected a Matplotlib figure")
@@ -903,12 +904,14 @@ def _growing(ax, alphas, outputs):
 
 
 def _write_gif(path, pictures, cmap, fps):
-    """All frames on one palette of 256, of which the colours of the map get their share."""
-    some = np.concatenate([*pictures[:: len(pictures) // 16 + 1], pictures[-1]])[::2, ::2]
-    colours = (255 * cmap(np.linspace(0, 1, 128))[:, None, :3]).astype(np.uint8)
-    sample = np.concatenate([some, np.resize(colours, [len(some) // 4, *some.shape[1:]])])
-    palette = Image.fromarray(sample).quantize(256)
-    frames = [Image.fromarray(each).quantize(palette=palette, dither=0) for each in pictures]
+    """A palette of 256 for each frame, in which the colours of maps and curves get a fair share."""
+    height, width, _ = pictures[0].shape
+    colours = np.concatenate([cmap(np.linspace(0, 1, 112))[:, :3], [to_rgb(CURVES[0])] * 16])
+    bar = np.resize((255 * colours).astype(np.uint8), [height // 4, width, 3])
+    frames = []
+    for picture in pictures:
+        palette = Image.fromarray(np.concatenate([picture, bar])).quantize(256)
+        frames.append(Image.fromarray(picture).quantize(palette=palette, dither=0))
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=1000 / fps, loop=0)
 
 

@@ -253,7 +253,7 @@ def integrated_gradients(
     ...     y = tf.nn.relu(x[:, 0] - x[:, 1])
     ...     return integrated_gradients(y, x, baselines=tf.constant([0.0, 2.0]), num_steps=10)
     >>> f(tf.constant([[3.0, 1.0]])).numpy().round(4).tolist()
-    [[1.3333, 0.6667]]
+    [[1.5, 0.5]]
     """
     plan = _Plan("integrated_gradients", ys, xs, per_row)
     walk = _Walk(plan, xs, baselines, num_steps, method, max_rows)
@@ -784,6 +784,11 @@ def _carries_gradient(tensor):
 
 # Op types, by what is known of them -----------------------------------------------------------------
 
+
+def _types(names):
+    return frozenset(names.split())
+
+
 UNKNOWN = -1  # the axis that carries the rows, where it cannot be followed
 CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
 FRAMES = {"Enter", "Exit", "NextIteration", "LoopCond", "RefEnter", "RefExit", "RefNextIteration"}
@@ -805,28 +810,30 @@ RANDOM_OPS = {"Multinomial", "ParameterizedTruncatedNormal", "TruncatedNormal"} 
     "StatelessTruncatedNormal",
     "StatelessMultinomial",
 }
-UNARY = {
-    *("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cast", "Ceil", "CheckNumerics"),
-    *("Cos", "Cosh", "Digamma", "Elu", "Erf", "Erfc", "Erfinv", "Exp", "Expm1", "Floor", "Identity"),
-    *("Inv", "IsFinite", "IsInf", "IsNan", "LeakyRelu", "Lgamma", "Log", "Log1p", "LogicalNot"),
-    *("Ndtri", "Neg", "OnesLike", "PreventGradient", "Reciprocal", "Relu", "Relu6", "Rint", "Round"),
-    *("Rsqrt", "Selu", "Sigmoid", "Sign", "Sin", "Sinh", "Snapshot", "Softplus", "Softsign", "Sqrt"),
-    *("Square", "StopGradient", "Tan", "Tanh", "ZerosLike"),
-}
-BROADCASTING = {
-    *("Add", "AddN", "AddV2", "Atan2", "Div", "DivNoNan", "Equal", "FloorDiv", "FloorMod", "Greater"),
-    *("GreaterEqual", "Less", "LessEqual", "LogicalAnd", "LogicalOr", "Maximum", "Minimum", "Mul"),
-    *("MulNoNan", "NotEqual", "Pow", "RealDiv", "SelectV2", "SquaredDifference", "Sub", "Xdivy"),
-    *("Xlog1py", "Xlogy"),
-}
+UNARY = _types(
+    """
+    Abs Acos Acosh Asin Asinh Atan Atanh Cast Ceil CheckNumerics Cos Cosh Digamma Elu Erf Erfc
+    Erfinv Exp Expm1 Floor Identity Inv IsFinite IsInf IsNan LeakyRelu Lgamma Log Log1p LogicalNot
+    Ndtri Neg OnesLike PreventGradient Reciprocal Relu Relu6 Rint Round Rsqrt Selu Sigmoid Sign Sin
+    Sinh Snapshot Softplus Softsign Sqrt Square StopGradient Tan Tanh ZerosLike
+    """
+)
+BROADCASTING = _types(
+    """
+    Add AddN AddV2 Atan2 Div DivNoNan Equal FloorDiv FloorMod Greater GreaterEqual Less LessEqual
+    LogicalAnd LogicalOr Maximum Minimum Mul MulNoNan NotEqual Pow RealDiv SelectV2
+    SquaredDifference Sub Xdivy Xlog1py Xlogy
+    """
+)
 REDUCTIONS = {"All", "Any", "EuclideanNorm", "Max", "Mean", "Min", "Prod", "Sum"}
 # Rows stay on axis 0 of input 0; the other inputs are shared by all rows.
-ROW_WISE = {
-    *("AvgPool", "AvgPool3D", "BiasAdd", "Conv2D", "Conv3D", "DepthToSpace"),
-    *("DepthwiseConv2dNative", "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", "LRN"),
-    *("MaxPool", "MaxPool3D", "ResizeBicubic", "ResizeBilinear", "ResizeNearestNeighbor"),
-    *("SpaceToDepth",),
-}
+ROW_WISE = _types(
+    """
+    AvgPool AvgPool3D BiasAdd Conv2D Conv3D DepthToSpace DepthwiseConv2dNative FusedBatchNorm
+    FusedBatchNormV2 FusedBatchNormV3 LRN MaxPool MaxPool3D ResizeBicubic ResizeBilinear
+    ResizeNearestNeighbor SpaceToDepth
+    """
+)
 
 
 def _row_axis(op, inputs, rows):
@@ -983,6 +990,15 @@ def _mixes_rows(op, inputs, rows):
     return axes is not None and inputs[0] in axes and whole
 
 
+FIRST_ONLY = _types(
+    """
+    AvgPool AvgPool3D BatchToSpaceND BroadcastTo Cast Conv2D Conv3D Cumsum DepthToSpace
+    DepthwiseConv2dNative ExpandDims FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 GatherNd
+    GatherV2 Identity Mean MirrorPad Neg Pad PadV2 RealDiv ResizeBilinear Reshape
+    ResizeNearestNeighbor ReverseV2 Roll Slice SpaceToBatchND SpaceToDepth SplitV Squeeze
+    StridedSlice Sum Tile Transpose Unpack
+    """
+)
 # Affine ops: type -> slots of the inputs that may vary. "one": any single one of them.
 AFFINE = {
     **dict.fromkeys(("Add", "AddV2", "AddN", "Sub", "Pack", "ConcatV2", "BiasAdd", "IdentityN"), "all"),
@@ -993,18 +1009,7 @@ AFFINE = {
     "Conv2DBackpropInput": (2,),
     "Conv3DBackpropInputV2": (2,),
     "DepthwiseConv2dNativeBackpropInput": (2,),
-    **dict.fromkeys(
-        (
-            *("AvgPool", "AvgPool3D", "BatchToSpaceND", "BroadcastTo", "Cast", "Conv2D", "Conv3D"),
-            *("Cumsum", "DepthToSpace", "DepthwiseConv2dNative", "ExpandDims", "FusedBatchNorm"),
-            *("FusedBatchNormV2", "FusedBatchNormV3", "GatherNd", "GatherV2", "Identity", "Mean"),
-            *("MirrorPad", "Neg", "Pad", "PadV2", "RealDiv", "ResizeBilinear", "Reshape"),
-            *("ResizeNearestNeighbor", "ReverseV2", "Roll", "Slice", "SpaceToBatchND"),
-            *("SpaceToDepth", "SplitV", "Squeeze", "StridedSlice", "Sum", "Tile", "Transpose"),
-            *("Unpack",),
-        ),
-        (0,),
-    ),
+    **dict.fromkeys(FIRST_ONLY, (0,)),
 }
 
 
@@ -2343,10 +2348,11 @@ def _row_sum(tensor):
     return tf.reduce_sum(tensor, axis=-1, keepdims=True)
 
 
-_SMOOTH = (
-    *("Softplus", "Softsign", "Sigmoid", "Tanh", "Erf", "Erfc", "Sin", "Cos", "Tan", "Exp", "Expm1"),
-    *("Log", "Log1p", "Sinh", "Cosh", "Asin", "Acos", "Atan", "Asinh", "Acosh", "Atanh"),
-    *("Lgamma", "Digamma"),
+_SMOOTH = _types(
+    """
+    Softplus Softsign Sigmoid Tanh Erf Erfc Sin Cos Tan Exp Expm1 Log Log1p Sinh Cosh Asin Acos Atan
+    Asinh Acosh Atanh Lgamma Digamma
+    """
 )
 
 # op type -> rule(op, other, grads). What is not listed gets the mean of its gradient at both ends.

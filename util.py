@@ -8,6 +8,9 @@ import tensorflow as tf
 
 import integrated_gradients_tf as ig
 
+# The original example imports * from here, which must not replace a program's own `tf`.
+__all__ = ["BatchFeeder", "TestNet", "load_digits", "load_mnist", "testnet"]
+
 tf1 = tf.compat.v1
 
 NUM_CLASSES = 10

@@ -196,6 +196,13 @@ class TestTestNet:
             TestNet(num_features=0)
 
 
+def test_importing_everything_leaves_the_programs_own_names_alone():
+    scope = {"tf": "theirs", "np": "theirs", "ig": "theirs"}
+    exec("from util import *", scope)
+    assert scope["tf"] == scope["np"] == scope["ig"] == "theirs"
+    assert scope["testnet"] is TestNet and "BatchFeeder" in scope and "load_digits" in scope
+
+
 class TestLoadDigits:
     def test_it_holds_the_1797_digits(self, digits):
         (x_train, y_train), (x_test, y_test) = digits

@@ -165,7 +165,7 @@ def _recipe_secant(output, inters, steps):
     if plan.stacked:
         cuts = _Cuts(plan.ops, plan.xs, steps)
         ends = [(op, *cuts.ends(op)) for op in plan.ops]
-        seed = cuts.start(tf.ones_like(output), True)
+        seed = cuts.cut(tf.ones_like(output), 0)
         return _reverse(ends, [output], [seed], inters, SECANT_RULES)
     # Rows leave axis 0 on the way: the network once more, on the starts and on the ends.
     if plan.rows is not None:
@@ -178,7 +178,7 @@ def _recipe_secant(output, inters, steps):
     for side in (0, 1):
         cuts = _Cuts([], [], steps)
         values = {x.ref(): cuts.cut(x, side) for x in plan.xs}
-        made = _replay(plan.ops, values)
+        made = _replay(plan.ops, values, plan.ys)
         runs.append((made, [values[x.ref()] for x in plan.xs], values[plan.ys[0].ref()]))
     (made, xs, y), (after, _, _) = runs
     return _reverse(_pair(made, after), [y], [tf.ones_like(y)], xs, SECANT_RULES)
@@ -512,7 +512,7 @@ class _Plan:
         if not any(op.type in CALLS for op in ops):
             return
         values = {x.ref(): x for x in self.xs}
-        _replay(ops, values)
+        _replay(ops, values, self.ys + self.layers)
         self.ys = [values.get(y.ref(), y) for y in self.ys]
         self.layers = [values.get(t.ref(), t) for t in self.layers]
 
@@ -667,7 +667,7 @@ class _Plan:
     def replay(self, new, copies=1):
         """The tensors of `ys` with `new` in the place of `xs`."""
         values = self.values(self.xs, new, copies)
-        _replay(self.ops, values, copies if self.rows is not None else 1)
+        _replay(self.ops, values, self.ys, copies if self.rows is not None else 1)
         return [values.get(y.ref(), y) for y in self.ys]
 
     def values(self, sources, new, copies=1):
@@ -1067,12 +1067,13 @@ def _is_guard(op, slot):
 # ---------------------------------------------------------------------------------------------------
 
 
-def _replay(ops, values, copies=1):
+def _replay(ops, values, keep, copies=1):
     """Copies `ops` into the current graph, reading from `values` where it can.
 
     Args:
       ops: from `_ops_between`.
       values: original tensor's `ref()` -> the tensor to read instead; extended with the outputs.
+      keep: tensors whose new values are wanted.
       copies: factor of the rows, for shapes that hold a static batch size.
 
     Returns:
@@ -1080,9 +1081,18 @@ def _replay(ops, values, copies=1):
     """
     made = []
     library = _function_library() if any(op.type in CALLS | LOOPS | BRANCHES for op in ops) else {}
+    later = _pooled_first(ops, keep)
     for op in ops:
         inputs = [_read(t, values) for t in op.inputs]
-        if op.type in BATCH_NORMS and not op.get_attr("is_training") and _only_first(op):
+        if op in later:
+            # Max pooling and a rising function commute, and pooling makes less work for the other.
+            values[op.outputs[0].ref()] = inputs[0]
+            continue
+        if op.inputs and op.inputs[0].op in later:
+            rise = op.inputs[0].op
+            pooled = _copy(op.type, inputs, op.node_def.attr, made, op.name)
+            outputs = _copy(rise.type, pooled, rise.node_def.attr, made, rise.name)
+        elif op.type in BATCH_NORMS and not op.get_attr("is_training") and _only_first(op):
             outputs = _batch_norm(op, inputs, made)
         else:
             if op.type == "Reshape" and copies != 1:
@@ -1090,6 +1100,21 @@ def _replay(ops, values, copies=1):
             outputs = _emit(op.type, inputs, op.node_def.attr, made, op.name, library)
         values.update((old.ref(), new) for old, new in zip(op.outputs, outputs))
     return made
+
+
+def _pooled_first(ops, keep):
+    """Rising elementwise ops that only a max pooling reads."""
+    inside, keep, found = set(ops), {t.ref() for t in keep}, set()
+    for op in ops:
+        if op.type in ("MaxPool", "MaxPool3D"):
+            rise = op.inputs[0].op
+            lone = rise in inside and rise.type in RISING and len(rise.outputs[0].consumers()) == 1
+            if lone and rise.outputs[0].ref() not in keep:
+                found.add(rise)
+    return found
+
+
+RISING = {"Relu", "Relu6", "Elu", "Selu", "Sigmoid", "Tanh", "Softplus"}
 
 
 def _emit(kind, inputs, attrs, made, name, library):
@@ -1376,7 +1401,7 @@ class _Walk:
         plan = self.plan
         self.base = plan.full_baselines(self.starts)
         values = plan.values(plan.xs, self.base)
-        _replay(plan.prefix, values)
+        _replay(plan.prefix, values, plan.frontier)
         self.before = [values.get(t.ref(), t) for t in plan.frontier]
         self.batch = plan.rows if plan.rows is not None else tf.shape(plan.xs[0])[0]
         # With shared ends, K steps take K + 1 points; where rows leave axis 0, two copies of K.
@@ -1447,7 +1472,7 @@ class _Walk:
         if units is not None and plan.prefix:
             base = [tf.tile(b, [units] + [1] * (b.shape.rank - 1)) for b in base]
             values = plan.values(plan.xs, base, units)
-            _replay(plan.prefix, values, units if plan.rows is not None else 1)
+            _replay(plan.prefix, values, plan.frontier, units if plan.rows is not None else 1)
             before = [values.get(t.ref(), t) for t in plan.frontier]
         seeds = []
         for total, tensor in zip(sums, before):
@@ -1510,7 +1535,7 @@ class _Walk:
         """
         plan, dtype = self.plan, _wide(self.plan.frontier[0].dtype)
         values = plan.values(plan.frontier, self.before)
-        _replay(plan.rest, values)
+        _replay(plan.rest, values, [t for op in plan.rest for t in op.inputs])
         counts = []
         for op in plan.rest:
             for now in _switches(op, plan.varying):
@@ -1598,7 +1623,8 @@ class _Block:
             new.append(_merge_rows((1 - alpha) * start + alpha * tensor, tensor, copies))
         values = plan.values(plan.frontier, new, copies)
         ops = plan.rest if targets is None else _ops_between(targets, plan.frontier + plan.roots)
-        made = _replay(ops, values, copies if plan.rows is not None else 1)
+        keep = plan.ys + plan.layers + list(targets or ())
+        made = _replay(ops, values, keep, copies if plan.rows is not None else 1)
         return values, made
 
     def seeds(self, weights, weighted=True):
@@ -1634,7 +1660,7 @@ class _Block:
             after = self._run(high, walk.per_block, targets)[0]
         elif walk.shared:
             old = [self.values.get(t.ref(), t) for t in targets]
-            return [self.cuts.end(t) - self.cuts.start(t) for t in old]
+            return [_widen(self.cuts.of(t, 1)) - _widen(self.cuts.of(t, 0)) for t in old]
         else:
             before, after = self.values, self.others
         return [_widen(after[t.ref()]) - _widen(before[t.ref()]) for t in targets]
@@ -1862,11 +1888,12 @@ class _End:
     """An op as a rule sees it at one end of the intervals.
 
     Like a `tf.Operation`, but with that end's rows of its tensors, with `slots`, the inputs that an
-    adjoint can go to, and with `memo`, which keeps what several outputs can share.
+    adjoint can go to, and with `keep` and `whole` for what several outputs can share.
     """
 
-    def __init__(self, op, cut=None, memo=None):
-        self.op, self.cut, self.memo = op, cut, {} if memo is None else memo
+    def __init__(self, op, cuts=None, side=0, memo=None):
+        self.op, self.cuts, self.side = op, cuts, side
+        self.memo = {} if memo is None else memo
         self.type, self.slots = op.type, ()
 
     def __getattr__(self, name):
@@ -1874,27 +1901,37 @@ class _End:
 
     @property
     def inputs(self):
-        return [t if self.cut is None else self.cut(t) for t in self.op.inputs]
+        return [t if self.cuts is None else self.cuts.of(t, self.side) for t in self.op.inputs]
 
     @property
     def outputs(self):
-        return [t if self.cut is None else self.cut(t) for t in self.op.outputs]
+        return [t if self.cuts is None else self.cuts.of(t, self.side) for t in self.op.outputs]
 
     def keep(self, key, make):
+        """What `make()` returned the first time."""
         if key not in self.memo:
             self.memo[key] = make()
         return self.memo[key]
 
-    def derivative(self, slot=0):
-        """TensorFlow's derivative of an elementwise op, at this end."""
+    def whole(self, key, make):
+        """This end's rows of `make(op)`, computed once where both ends are rows of one op."""
+        result = self.keep(key, lambda: make(self.op))
+        return result if self.cuts is None else self.cuts.cut(result, self.side)
 
-        def make():
-            out, ins = self.op.outputs[0], list(self.op.inputs)
-            grad = tf.gradients(out, ins[slot], tf.ones_like(out), stop_gradients=ins)[0]
-            return tf.where(tf.math.is_finite(grad), grad, tf.zeros([], grad.dtype))
+    def slopes(self, slot=0, grad=None):
+        """TensorFlow's gradient of an elementwise or pooling op for an adjoint of ones (or `grad`)."""
 
-        grad = self.keep(("derivative", slot), make)
-        return grad if self.cut is None else self.cut(grad, True)
+        def make(op):
+            out, ins = op.outputs[0], list(op.inputs)
+            seed = tf.ones_like(out) if grad is None else grad
+            if grad is not None and self.cuts is not None:
+                seed = self.cuts.pad(grad, self.side)
+            return tf.gradients(out, ins[slot], seed, stop_gradients=ins)[0]
+
+        if grad is None:
+            return self.whole(("slopes", slot), make)
+        result = make(self.op)
+        return result if self.cuts is None else self.cuts.cut(result, self.side)
 
 
 class _Cuts:
@@ -1907,11 +1944,9 @@ class _Cuts:
             if op.type not in SHAPES and any(t.ref() in self.rows for t in op.inputs):
                 self.rows.update(t.ref() for t in op.outputs)
 
-    def start(self, tensor, always=False):
-        return self.cut(tensor, 0) if always or tensor.ref() in self.rows else tensor
-
-    def end(self, tensor, always=False):
-        return self.cut(tensor, 1) if always or tensor.ref() in self.rows else tensor
+    def of(self, tensor, side):
+        """The starts (side 0) or ends (side 1) of what has rows; anything else as it is."""
+        return self.cut(tensor, side) if tensor.ref() in self.rows else tensor
 
     def cut(self, tensor, side):
         key = tensor.ref(), side
@@ -1923,9 +1958,15 @@ class _Cuts:
             self.known[key] = tensor[one:] if side else tensor[: total - one]
         return self.known[key]
 
+    def pad(self, tensor, side):
+        """The inverse of `cut`, with zeros in the rows that it left out."""
+        shape = tf.shape(tensor)
+        zeros = tf.zeros(tf.concat([[shape[0] // self.steps], shape[1:]], 0), tensor.dtype)
+        return tf.concat([zeros, tensor] if side else [tensor, zeros], 0)
+
     def ends(self, op):
         memo = {}
-        return _End(op, self.start, memo), _End(op, self.end, memo)
+        return _End(op, self, 0, memo), _End(op, self, 1, memo)
 
 
 def _default_rule(op, other, grads):
@@ -1940,7 +1981,7 @@ def _default_rule(op, other, grads):
 def _own_gradient(op, grads, inputs=None):
     """TensorFlow's gradient of one op; at `inputs`, if given, instead of its own."""
     source, place = op.op, op.inputs if inputs is None else inputs
-    if inputs is not None or op.cut is not None:
+    if inputs is not None or op.cuts is not None:
         copied = []
         _copy(op.type, place, op.node_def.attr, copied, "gradient_of")
         source = copied[0]
@@ -1983,8 +2024,12 @@ def _ramp(z0, z1):
 
 
 def _relu_slope(op, other):
-    (z0,), (z1,) = op.inputs, other.inputs
-    return _ratio(op.outputs[0] + other.outputs[0], tf.abs(z0) + tf.abs(z1))
+    size0, size1 = (end.whole("size", _input_size) for end in (op, other))
+    return _ratio(op.outputs[0] + other.outputs[0], size0 + size1)
+
+
+def _input_size(op):
+    return tf.abs(op.inputs[0])
 
 
 def _relu6_slope(op, other):
@@ -2023,13 +2068,13 @@ def _smooth_slope(op, other, slot=0):
     limit = np.cbrt(np.finfo(z0.dtype.as_numpy_dtype).eps) if z0.dtype.size > 2 else 0.1
     near = tf.abs(change) <= tf.cast(limit, z0.dtype) * tf.maximum(tf.abs(z0), 1)
     ratio = (other.outputs[0] - op.outputs[0]) / tf.where(near, tf.ones([], z0.dtype), change)
-    return tf.where(near, (op.derivative(slot) + other.derivative(slot)) / 2, ratio)
+    return tf.where(near, (_finite(op.slopes(slot)) + _finite(other.slopes(slot))) / 2, ratio)
 
 
 def _bent_slope(op, other):
     """Smooth but for a kink at 0: across it, the slope lies between the derivatives at both ends."""
     z0, z1 = op.inputs[0], other.inputs[0]
-    d0, d1 = op.derivative(), other.derivative()
+    d0, d1 = _finite(op.slopes()), _finite(other.slopes())
     change = z1 - z0
     ratio = _ratio(other.outputs[0] - op.outputs[0], change)
     across = tf.clip_by_value(ratio, tf.minimum(d0, d1), tf.maximum(d0, d1))
@@ -2138,13 +2183,8 @@ def _share(first0, first1, gap0, gap1):
     two at that end, over the sum of the distances at both, is the exact share (equations in
     `_pool`). Ties at both ends: half.
     """
-    total = gap0 + gap1
-    crossing = tf.where(
-        total > 0,
-        tf.where(first0, gap0, gap1) / tf.where(total > 0, total, tf.ones_like(total)),
-        tf.constant(0.5, total.dtype),
-    )
-    return tf.where(tf.equal(first0, first1), tf.cast(first0, total.dtype), crossing)
+    crossing = _half_ratio(tf.where(first0, gap0, gap1), tf.where(first0, gap1, gap0))
+    return tf.where(tf.equal(first0, first1), tf.cast(first0, gap0.dtype), crossing)
 
 
 def _choice(compare):
@@ -2206,9 +2246,7 @@ def _reduced_choice(op, other, grads):
         won0, won1 = _ratio(won0, total(won0)), _ratio(won1, total(won1))
         gap0 = tf.abs(y0 - total(_product_no_nan(won1, z0)))
         gap1 = tf.abs(y1 - total(_product_no_nan(won0, z1)))
-        both = gap0 + gap1
-        first = tf.where(both > 0, gap0 / tf.where(both > 0, both, tf.ones_like(both)), 0.5)
-        return won1 + first * (won0 - won1)
+        return won1 + _half_ratio(gap0, gap1) * (won0 - won1)
 
     return [spread(grads[0]) * op.keep("share", parts), None]
 
@@ -2227,6 +2265,8 @@ def _pool(op, other, grads):
         t (z1[i] - z0[i]) + (1 - t) (z1[j] - z0[j])
             = t (y1 - d1 - y0) + (1 - t) (y1 - y0 + d0) = y1 - y0 + (1 - t) d0 - t d1 = y1 - y0
     """
+    if _tiles(op):
+        return [_pool_tiles(op, other, grads[0])]
     z0, z1 = op.inputs[0], other.inputs[0]
     y0, y1 = op.outputs[0], other.outputs[0]
     windows = _Windows(op, z0, y0)
@@ -2238,13 +2278,51 @@ def _pool(op, other, grads):
         ties0, ties1 = tf.add_n(won0), tf.add_n(won1)
         then = tf.add_n([tf.math.multiply_no_nan(p, w) for p, w in zip(p0, won1)])
         now = tf.add_n([tf.math.multiply_no_nan(p, w) for p, w in zip(p1, won0)])
-        gap0, gap1 = y0 - _ratio(then, ties1), y1 - _ratio(now, ties0)
-        both = gap0 + gap1
-        first = tf.where(both > 0, gap0 / tf.where(both > 0, both, tf.ones_like(both)), 0.5)
+        first = _half_ratio(y0 - _ratio(then, ties1), y1 - _ratio(now, ties0))
         a, b = _ratio(first, ties0), _ratio(1 - first, ties1)
         return [u * a + v * b for u, v in zip(won0, won1)]
 
     return [windows.join([grads[0] * part for part in op.keep("shares", parts)])]
+
+
+def _half_ratio(a, b):
+    """a / (a + b), one half where both are 0."""
+    total = a + b
+    some = total > 0
+    half = tf.constant(0.5, total.dtype)
+    return tf.where(some, a / tf.where(some, total, tf.ones_like(total)), half)
+
+
+def _tiles(op):
+    """Whether every input is in one window at most, and TensorFlow's own pooling is fast."""
+    return (
+        op.op.inputs[0].dtype == tf.float32
+        and list(op.get_attr("ksize")) == list(op.get_attr("strides"))
+        and op.get_attr("padding") in (b"VALID", b"SAME")
+    )
+
+
+def _pool_tiles(op, other, grad):
+    """The same for windows that do not overlap, in terms of pooling and its gradient."""
+    dims = 3 if op.type == "MaxPool3D" else 2
+    pool = tf.nn.avg_pool3d if dims == 3 else tf.nn.avg_pool2d
+    size, padding = op.get_attr("ksize"), op.get_attr("padding").decode()
+    layout = op.get_attr("data_format").decode()
+
+    def gather(winners, values):
+        total = pool(winners * values, size, size, padding, layout)
+        if padding == "SAME":  # a window at the border averages over fewer
+            return total / pool(winners, size, size, padding, layout)
+        return total * float(np.prod(size))
+
+    def first():
+        won0, won1 = op.slopes(), other.slopes()
+        gap0 = op.outputs[0] - gather(won1, op.inputs[0])
+        gap1 = other.outputs[0] - gather(won0, other.inputs[0])
+        return _half_ratio(tf.nn.relu(gap0), tf.nn.relu(gap1))
+
+    share = grad * op.keep("share", first)
+    return op.slopes(grad=share) + other.slopes(grad=grad - share)
 
 
 class _Windows:

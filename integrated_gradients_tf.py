@@ -161,12 +161,18 @@ def build_ig(inter, stepsize, output, num_steps=50, method="gausslegendre", name
 
 def _recipe_secant(output, inters, steps):
     """Adjoints of the intervals between the points of the recipe, `[S * B, ...]` or None."""
-    plan = _Plan("build_ig", output, inters, per_row=[])
+    inside = _ops_between([output], inters)
+    known = {t.ref() for op in inside for t in op.outputs} | {x.ref() for x in inters}
+    rows = inters[0].shape.as_list()[0] if inters[0].shape.rank else None
+    # Tensors of as many rows beside the path, such as targets that the user tiled.
+    beside = {t.ref(): t for op in inside for t in op.inputs if t.ref() not in known and _leads(t, rows)}
+    plan = _Plan("build_ig", output, inters, per_row=list(beside.values()))
     if plan.stacked:
-        cuts = _Cuts(plan.ops, plan.xs, steps)
+        cuts = _Cuts(plan.ops, plan.xs + plan.roots, steps)
         ends = [(op, *cuts.ends(op)) for op in plan.ops]
         seed = cuts.cut(tf.ones_like(output), 0)
-        return _reverse(ends, [output], [seed], inters, SECANT_RULES)
+        parts = _reverse(ends, [output], [seed], inters, SECANT_RULES)
+        return [tf.add_n(p) if p else None for p in parts]
     # Rows leave axis 0 on the way: the network once more, on the starts and on the ends.
     if plan.rows is not None:
         raise ValueError(
@@ -174,14 +180,14 @@ def _recipe_secant(output, inters, steps):
             "and method='secant' has to run the network on other rows. Build the graph with an "
             "unknown batch size, or use integrated_gradients or method='gausslegendre'."
         )
-    runs = []
+    runs, cuts = [], _Cuts([], [], steps)
     for side in (0, 1):
-        cuts = _Cuts([], [], steps)
-        values = {x.ref(): cuts.cut(x, side) for x in plan.xs}
+        values = {t.ref(): cuts.cut(t, side) for t in plan.xs + plan.roots}
         made = _replay(plan.ops, values, plan.ys)
         runs.append((made, [values[x.ref()] for x in plan.xs], values[plan.ys[0].ref()]))
     (made, xs, y), (after, _, _) = runs
-    return _reverse(_pair(made, after), [y], [tf.ones_like(y)], xs, SECANT_RULES)
+    parts = _reverse(_pair(made, after), [y], [tf.ones_like(y)], xs, SECANT_RULES)
+    return [tf.add_n(p) if p else None for p in parts]
 
 
 @_as_it_is
@@ -1345,7 +1351,7 @@ class _Walk:
         frontier = self.plan.frontier
         sums = self._sum(
             [self._zeros(t) for t in frontier],
-            lambda block: [self._add_steps(g) for g in block.adjoints(block.seeds(weights), frontier)],
+            lambda block: block.sums(block.seeds(weights), frontier),
         )
         grads = self._pull_back(sums)
         return [self._times_change(i, grad) for i, grad in enumerate(grads)]
@@ -1358,10 +1364,8 @@ class _Walk:
 
         def add(block):
             def column(c):
-                adjoints = block.adjoints(block.seeds([tf.one_hot(c, units)]), frontier)
-                return [
-                    self._zeros(t) if g is None else self._add_steps(g) for t, g in zip(frontier, adjoints)
-                ]
+                sums = block.sums(block.seeds([tf.one_hot(c, units)]), frontier)
+                return [self._zeros(t) if total is None else total for t, total in zip(frontier, sums)]
 
             # The first one by itself: what the others can use again must lie outside their loop.
             if units <= UNROLLED:
@@ -1387,7 +1391,7 @@ class _Walk:
         def add(block):
             adjoints = block.adjoints(block.seeds(weights, weighted=False), layers)
             return [
-                None if g is None else self._add_steps(_widen(g) * _widen(change))
+                None if g is None else self.add_steps(_widen(g) * _widen(change), self.per_block)
                 for g, change in zip(adjoints, block.changes(layers))
             ]
 
@@ -1452,11 +1456,9 @@ class _Walk:
             maximum_iterations=blocks,
         )[1:]
 
-    def _add_steps(self, grad):
-        """`[K * B, ...]` -> `[B, ...]`."""
-        if grad is None:
-            return None
-        grad, size = _widen(grad), self.per_block
+    def add_steps(self, grad, size):
+        """`[size * B, ...]` -> `[B, ...]`."""
+        grad = _widen(grad)
         if isinstance(size, int) and size == 1:
             return grad
         shape = tf.shape(grad)
@@ -1559,7 +1561,7 @@ class _Walk:
         low, high = self.density[:, :-1], self.density[:, 1:]
         covered = (quantiles[:, None, None] - low) / (high - low)
         alphas = tf.reduce_mean(tf.clip_by_value(covered, 0, 1), axis=2)
-        return tf.where((at == self.steps)[:, None], tf.ones([], dtype), alphas)
+        return tf.where(tf.equal(at, self.steps)[:, None], tf.ones([], dtype), alphas)
 
 
 BINS = 64
@@ -1643,13 +1645,33 @@ class _Block:
 
     def adjoints(self, seeds, targets):
         """Per target, the adjoint at every step, `[K * B, ...]` or None."""
-        plan = self.walk.plan
-        ys = [self.values.get(y.ref(), y) for y in plan.ys]
-        at = [self.values.get(t.ref(), t) for t in targets]
+        ys, at = self._replayed(self.walk.plan.ys), self._replayed(targets)
         if self.walk.secant:
-            return _reverse(self.ends, ys, seeds, at, SECANT_RULES)
+            parts = _reverse(self.ends, ys, seeds, at, SECANT_RULES)
+            return [tf.add_n(p) if p else None for p in parts]
         grads = tf.gradients(ys, at, grad_ys=seeds, stop_gradients=at)
         return [None if g is None else tf.convert_to_tensor(g) for g in grads]
+
+    def sums(self, seeds, targets):
+        """Per target, the sum over the steps of its adjoint, `[B, ...]` or None."""
+        walk, size = self.walk, self.walk.per_block
+        if not walk.shared:
+            grads = self.adjoints(seeds, targets)
+            return [None if g is None else walk.add_steps(g, size) for g in grads]
+        ys, at = self._replayed(walk.plan.ys), self._replayed(targets)
+        steps, points = [], []
+        for parts in _reverse(self.ends, ys, seeds, at, SECANT_RULES, summed=True):
+            points.append([p.tensor for p in parts if isinstance(p, _AtPoints)])
+            steps.append([p for p in parts if not isinstance(p, _AtPoints)])
+        totals = []
+        for some, more in zip(steps, points):
+            total = [walk.add_steps(tf.add_n(some), size)] if some else []
+            total += [walk.add_steps(tf.add_n(more), size + 1)] if more else []
+            totals.append(tf.add_n(total) if total else None)
+        return totals
+
+    def _replayed(self, tensors):
+        return [self.values.get(t.ref(), t) for t in tensors]
 
     def changes(self, targets):
         """What each target gains over each step, `[K * B, ...]`."""
@@ -1659,8 +1681,8 @@ class _Block:
             before = self._run(low, walk.per_block, targets)[0]
             after = self._run(high, walk.per_block, targets)[0]
         elif walk.shared:
-            old = [self.values.get(t.ref(), t) for t in targets]
-            return [_widen(self.cuts.of(t, 1)) - _widen(self.cuts.of(t, 0)) for t in old]
+            at = self._replayed(targets)
+            return [_widen(self.cuts.of(t, 1)) - _widen(self.cuts.of(t, 0)) for t in at]
         else:
             before, after = self.values, self.others
         return [_widen(after[t.ref()]) - _widen(before[t.ref()]) for t in targets]
@@ -1796,13 +1818,24 @@ def backpropagate(ys, xs, grad_ys, rules, other=None, name="backpropagate"):
             tf.ones_like(y) if seed is None else tf.convert_to_tensor(seed, y.dtype)
             for y, seed in zip(flat_ys, seeds)
         ]
-        grads = _reverse(ends, flat_ys, seeds, flat_xs, rules)
-        grads = [tf.zeros_like(x) if g is None else g for x, g in zip(flat_xs, grads)]
+        parts = _reverse(ends, flat_ys, seeds, flat_xs, rules)
+        grads = [tf.add_n(p) if p else tf.zeros_like(x) for x, p in zip(flat_xs, parts)]
     return tf.nest.pack_sequence_as(xs, grads)
 
 
-def _reverse(ends, ys, seeds, targets, rules):
-    """Adjoints of `targets`, or None. `ends` has (op, op at one end, op at the other)."""
+class _AtPoints:
+    """An adjoint per point of the path and not per interval, good for its sum alone."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+
+def _reverse(ends, ys, seeds, targets, rules, summed=False):
+    """Lists of tensors that sum to the adjoints of `targets`.
+
+    `ends` has (op, op at one end, op at the other). With `summed`, only sums over the steps are
+    wanted of the targets, and rules may give `_AtPoints` for them.
+    """
     live = {t.ref() for t in targets}
     sources = set(live)
     for op, _, _ in ends:
@@ -1826,6 +1859,7 @@ def _reverse(ends, ys, seeds, targets, rules):
         if all(g is None for g in grads):
             continue
         start.slots = slots
+        start.summed = summed and all(op.inputs[i].ref() in sources for i in slots)
         if end is not None:
             end.slots = slots
         rule = rules.get(op.type) or rules.get("default") or _default_rule
@@ -1835,7 +1869,7 @@ def _reverse(ends, ys, seeds, targets, rules):
         for i in slots:
             if i < len(result) and result[i] is not None:
                 adjoints.setdefault(op.inputs[i].ref(), []).append(result[i])
-    return [total(t.ref()) for t in targets]
+    return [adjoints.get(t.ref(), []) for t in targets]
 
 
 def _pair(made, after):
@@ -1894,7 +1928,7 @@ class _End:
     def __init__(self, op, cuts=None, side=0, memo=None):
         self.op, self.cuts, self.side = op, cuts, side
         self.memo = {} if memo is None else memo
-        self.type, self.slots = op.type, ()
+        self.type, self.slots, self.summed = op.type, (), False
 
     def __getattr__(self, name):
         return getattr(self.op, name)
@@ -1918,20 +1952,14 @@ class _End:
         result = self.keep(key, lambda: make(self.op))
         return result if self.cuts is None else self.cuts.cut(result, self.side)
 
-    def slopes(self, slot=0, grad=None):
-        """TensorFlow's gradient of an elementwise or pooling op for an adjoint of ones (or `grad`)."""
+    def slopes(self, slot=0):
+        """TensorFlow's derivative of an elementwise or pooling op, for an adjoint of ones."""
+        return self.whole(("slopes", slot), lambda op: self.pull(tf.ones_like(op.outputs[0]), slot))
 
-        def make(op):
-            out, ins = op.outputs[0], list(op.inputs)
-            seed = tf.ones_like(out) if grad is None else grad
-            if grad is not None and self.cuts is not None:
-                seed = self.cuts.pad(grad, self.side)
-            return tf.gradients(out, ins[slot], seed, stop_gradients=ins)[0]
-
-        if grad is None:
-            return self.whole(("slopes", slot), make)
-        result = make(self.op)
-        return result if self.cuts is None else self.cuts.cut(result, self.side)
+    def pull(self, grad, slot=0):
+        """TensorFlow's gradient of the op, for an adjoint of all its rows."""
+        ins = list(self.op.inputs)
+        return tf.gradients(self.op.outputs[0], ins[slot], grad, stop_gradients=ins)[0]
 
 
 class _Cuts:
@@ -2078,7 +2106,7 @@ def _bent_slope(op, other):
     change = z1 - z0
     ratio = _ratio(other.outputs[0] - op.outputs[0], change)
     across = tf.clip_by_value(ratio, tf.minimum(d0, d1), tf.maximum(d0, d1))
-    return tf.where((z0 > 0) == (z1 > 0), _smooth_slope(op, other), across)
+    return tf.where(tf.equal(z0 > 0, z1 > 0), _smooth_slope(op, other), across)
 
 
 def _power(op, other, grads):
@@ -2273,16 +2301,23 @@ def _pool(op, other, grads):
 
     def parts():
         p0, p1 = windows.split(z0), windows.split(z1)
-        won0 = [tf.cast(tf.equal(p, y0), z0.dtype) for p in p0]
-        won1 = [tf.cast(tf.equal(p, y1), z0.dtype) for p in p1]
-        ties0, ties1 = tf.add_n(won0), tf.add_n(won1)
+        won0, won1 = _winners(p0, y0), _winners(p1, y1)
         then = tf.add_n([tf.math.multiply_no_nan(p, w) for p, w in zip(p0, won1)])
         now = tf.add_n([tf.math.multiply_no_nan(p, w) for p, w in zip(p1, won0)])
-        first = _half_ratio(y0 - _ratio(then, ties1), y1 - _ratio(now, ties0))
-        a, b = _ratio(first, ties0), _ratio(1 - first, ties1)
-        return [u * a + v * b for u, v in zip(won0, won1)]
+        first = _half_ratio(y0 - then, y1 - now)
+        return [u * first + v * (1 - first) for u, v in zip(won0, won1)]
 
     return [windows.join([grads[0] * part for part in op.keep("shares", parts)])]
+
+
+def _winners(places, best):
+    """1 at the first place of each window that holds its maximum, as TensorFlow breaks ties."""
+    found, seen = [], tf.zeros_like(best, tf.bool)
+    for place in places:
+        hit = tf.equal(place, best)
+        found.append(tf.cast(hit & ~seen, best.dtype))
+        seen |= hit
+    return found
 
 
 def _half_ratio(a, b):
@@ -2322,7 +2357,12 @@ def _pool_tiles(op, other, grad):
         return _half_ratio(tf.nn.relu(gap0), tf.nn.relu(gap1))
 
     share = grad * op.keep("share", first)
-    return op.slopes(grad=share) + other.slopes(grad=grad - share)
+    if op.cuts is None:
+        return op.pull(share) + other.pull(grad - share)
+    starts, ends = op.cuts.pad(share, 0), op.cuts.pad(grad - share, 1)
+    if op.summed:  # each point is the end of one interval and the start of the next
+        return _AtPoints(op.pull(starts + ends))
+    return op.cuts.cut(op.pull(starts), 0) + op.cuts.cut(op.pull(ends), 1)
 
 
 class _Windows:
@@ -2388,6 +2428,7 @@ def _softmax(vjp):
 
     The mean of the vector-Jacobian product over the segment of logits, by five Gauss-Legendre
     points, plus the smallest correction that makes it complete and keeps its sum over a row at 0.
+    `vjp` gets the adjoint, the softmax p at the points, w p with their weights w, and its sum.
     """
 
     def rule(op, other, grads):
@@ -2396,11 +2437,11 @@ def _softmax(vjp):
         g, dtype = grads[0], z0.dtype
 
         def midway():
-            points, _ = quadrature(5, "gausslegendre")
-            return [tf.nn.softmax((1 - a) * z0 + a * z1) for a in points.tolist()]
+            points, weights = (_column(v, z0) for v in quadrature(5, "gausslegendre"))
+            p = tf.nn.softmax((1 - points) * z0 + points * z1)
+            return p, weights * p, tf.reduce_sum(weights * p, axis=0)
 
-        weights = quadrature(5, "gausslegendre")[1].tolist()
-        mean = tf.add_n([w * vjp(p, g) for w, p in zip(weights, op.keep("midway", midway))])
+        mean = vjp(g, *op.keep("midway", midway))
 
         def correction():
             seen = tf.math.is_finite(z0) & tf.math.is_finite(z1)  # masks of -inf take no part
@@ -2463,8 +2504,8 @@ SECANT_RULES = {
     "SelectV2": _select,
     **dict.fromkeys(("Max", "Min"), _reduced_choice),
     **dict.fromkeys(("MaxPool", "MaxPool3D"), _pool),
-    "Softmax": _softmax(lambda p, g: p * (g - _row_sum(p * g))),
-    "LogSoftmax": _softmax(lambda p, g: g - p * _row_sum(g)),
+    "Softmax": _softmax(lambda g, p, wp, mean: mean * g - tf.reduce_sum(wp * _row_sum(p * g), axis=0)),
+    "LogSoftmax": _softmax(lambda g, p, wp, mean: g - mean * _row_sum(g)),
     "Reshape": _reshape,
     **dict.fromkeys(("Identity", "IdentityN"), _pass_on),
     "BiasAdd": lambda op, other, grads: [grads[0], None],
@@ -2543,13 +2584,31 @@ def _sum_steps(grad, stepsize, steps):
     """Sum over steps of `stepsize * grad`, `[S * B, ...]` -> `[B, ...]`, in float32 at least."""
     wide = _wide(grad.dtype)
     shape = tf.shape(stepsize)
-    terms = tf.cast(grad, wide) * tf.cast(stepsize, wide)
-    terms = tf.reshape(terms, tf.concat([[steps, shape[0] // steps], shape[1:]], 0))
-    total = tf.cast(tf.reduce_sum(terms, axis=0), grad.dtype)
+    shape = tf.concat([shape[:1] // steps, shape[1:]], 0)
+    factors = _factors(stepsize, steps)
+    if factors is None:
+        terms = tf.cast(grad, wide) * tf.cast(stepsize, wide)
+        total = tf.reduce_sum(tf.reshape(terms, tf.concat([[steps], shape], 0)), axis=0)
+    else:
+        # Half the work: the weights times the gradients, then once times the change.
+        weights, change = (tf.cast(f, wide) for f in factors)
+        total = tf.matmul(tf.reshape(weights, [1, -1]), tf.reshape(tf.cast(grad, wide), [steps, -1]))
+        total = tf.reshape(total, shape) * change
+    total = tf.cast(total, grad.dtype)
     if stepsize.shape.rank is not None:
         rows = stepsize.shape.as_list()[0]
         total.set_shape([None if rows is None else rows // steps] + stepsize.shape.as_list()[1:])
     return total
+
+
+def _factors(stepsize, steps):
+    """Weights `[S, 1, ...]` and change `[B, ...]`, if `linear_interpolation` made `stepsize` of them."""
+    product = stepsize.op.inputs[0].op if stepsize.op.type == "Reshape" else None
+    if product is None or product.type != "Mul":
+        return None
+    weights, change = product.inputs
+    known = change.shape.rank is not None and weights.shape.rank == change.shape.rank + 1
+    return (weights, change) if known and weights.shape.num_elements() == steps else None
 
 
 def _wide(dtype):

@@ -1304,7 +1304,7 @@ def _offsets(op_def, node):
 # ---------------------------------------------------------------------------------------------------
 
 BLOCK_BYTES = 32 * 2**20  # activations of one block, by default
-BLOCK_ROWS = 1024
+BLOCK_ROWS = 2048
 UNROLLED = 16  # outputs of a jacobian whose backward passes are written out
 # Their second gradients are missing or wrong inside a loop of TensorFlow, so there is none.
 LOOPLESS = {"Switch", "Merge", "RefSwitch", "RefMerge", "ResizeBilinear"}

@@ -47,7 +47,7 @@ lint: .venv/installed
 
 coverage: .venv/installed
 	.venv/bin/python -m coverage run -m pytest -q
-	.venv/bin/python -m coverage report --show-missing --omit='tests/*'
+	.venv/bin/python -m coverage report
 
 test-oldest: .venv-oldest/installed
 	.venv-oldest/bin/python -m pytest $(PYTEST_ARGS)
@@ -60,6 +60,9 @@ example: .venv/installed
 
 benchmark: .venv-benchmark/installed
 	.venv-benchmark/bin/python benchmarks/overhead.py
+	.venv-benchmark/bin/python benchmarks/speed.py
+	.venv-benchmark/bin/python benchmarks/memory.py
+	.venv-benchmark/bin/python benchmarks/accuracy.py
 	.venv-benchmark/bin/python benchmarks/time_to_accuracy.py
 
 clean:

@@ -261,10 +261,10 @@ def integrated_gradients(
     >>> f(tf.constant([[3.0, 1.0]])).numpy().round(4).tolist()
     [[1.5, 0.5]]
     """
-    plan = _Plan("integrated_gradients", ys, xs, per_row)
-    walk = _Walk(plan, xs, baselines, num_steps, method, max_rows)
-    weights = _flat_grad_ys("integrated_gradients", plan, ys, grad_ys)
     with tf.name_scope(name):
+        plan = _Plan("integrated_gradients", ys, xs, per_row)
+        walk = _Walk(plan, xs, baselines, num_steps, method, max_rows)
+        weights = _flat_grad_ys("integrated_gradients", plan, ys, grad_ys)
         result = walk.attributions(weights)
     return tf.nest.pack_sequence_as(xs, result)
 
@@ -301,14 +301,14 @@ def integrated_jacobian(
     [[[3.0, 3.0], [0.0, 2.0]]]
     """
     function = "integrated_jacobian"
-    plan = _Plan(function, ys, xs, per_row)
-    if tf.nest.is_nested(ys) or ys.shape.rank != 2 or ys.shape.as_list()[1] is None:
-        raise ValueError(
-            f"{function}: ys has shape {getattr(ys, 'shape', _describe(ys))}, expected one tensor "
-            "[B, C] with a static C. Reshape it, or set C with ys.set_shape([None, C])."
-        )
-    walk = _Walk(plan, xs, baselines, num_steps, method, max_rows, outputs=ys.shape.as_list()[1])
     with tf.name_scope(name):
+        plan = _Plan(function, ys, xs, per_row)
+        if tf.nest.is_nested(ys) or ys.shape.rank != 2 or ys.shape.as_list()[1] is None:
+            raise ValueError(
+                f"{function}: ys has shape {getattr(ys, 'shape', _describe(ys))}, expected one tensor "
+                "[B, C] with a static C. Reshape it, or set C with ys.set_shape([None, C])."
+            )
+        walk = _Walk(plan, xs, baselines, num_steps, method, max_rows, outputs=ys.shape.as_list()[1])
         result = walk.jacobian()
     return tf.nest.pack_sequence_as(xs, result)
 
@@ -355,10 +355,13 @@ def layer_conductance(
     """
     function = "layer_conductance"
     layers = _flat_inputs(function, "layer", layer)
-    plan = _Plan(function, ys, xs, per_row, through=layers)
-    walk = _Walk(plan, xs, baselines, num_steps, method, max_rows)
-    weights = _flat_grad_ys(function, plan, ys, grad_ys)
     with tf.name_scope(name):
+        plan = _Plan(function, ys, xs, per_row, through=layers)
+        for tensor, given in zip(plan.layers, layers):
+            if tensor.ref() not in plan.varying:
+                raise ValueError(_unconnected(function, [given], plan.xs, "layer", "xs"))
+        walk = _Walk(plan, xs, baselines, num_steps, method, max_rows)
+        weights = _flat_grad_ys(function, plan, ys, grad_ys)
         result = walk.conductances(weights)
     return tf.nest.pack_sequence_as(layer, result)
 
@@ -388,20 +391,21 @@ def convergence_delta(ys, xs, baselines, attributions, grad_ys=None, per_row=Non
     True
     """
     function = "convergence_delta"
-    plan = _Plan(function, ys, xs, per_row)
-    _check_structure(function, "attributions", attributions, "xs", xs)
-    parts = _flat_inputs(function, "attributions", attributions)
-    for part, x in zip(parts, plan.xs):
-        if not part.shape.is_compatible_with(x.shape):
-            raise ValueError(f"{function}: attributions have shape {part.shape}, expected {x.shape} as xs.")
-    weights = _flat_grad_ys(function, plan, ys, grad_ys)
     with tf.name_scope(name):
+        plan = _Plan(function, ys, xs, per_row)
+        _check_structure(function, "attributions", attributions, "xs", xs)
+        parts = _flat_inputs(function, "attributions", attributions)
+        for part, x in zip(parts, plan.xs):
+            if not part.shape.is_compatible_with(x.shape):
+                raise ValueError(
+                    f"{function}: attributions have shape {part.shape}, expected {x.shape} as xs."
+                )
+        weights = _flat_grad_ys(function, plan, ys, grad_ys)
         starts = plan.full_baselines(_flat_baselines(function, xs, plan.xs, baselines))
-        before = plan.replay(starts)
         total = sum(_sum_features(part) for part in parts)
-        for y, y0, weight in zip(plan.ys, before, weights):
+        for y, y0, weight in zip(plan.ys, plan.replay(starts), weights):
             # Summed as one difference, which loses least where F(x) and F(baseline) are close.
-            change = tf.cast(y, _wide(y.dtype)) - tf.cast(y0, _wide(y.dtype))
+            change = _widen(y) - _widen(y0)
             if weight is not None:
                 change *= tf.cast(weight, change.dtype)
             total -= tf.cast(_sum_features(change), total.dtype)
@@ -438,41 +442,42 @@ def graph_replace(ys, xs, replacements, per_row=None, name="graph_replace"):
     [[11.0]]
     """
     function = "graph_replace"
-    plan = _Plan(function, ys, xs, per_row, explain=False)
-    _check_structure(function, "replacements", replacements, "xs", xs)
-    new = tf.nest.flatten(replacements)
-    for x, value in zip(plan.xs, new):
-        if not tf.is_tensor(value) or value.dtype != x.dtype:
-            raise TypeError(
-                f"{function}: the replacement of {x.name!r} is {value!r}, expected a tensor of dtype "
-                f"{x.dtype.name}."
-            )
-        if value.shape.rank is not None and x.shape.rank is not None:
-            if value.shape.rank == 0 or not value.shape[1:].is_compatible_with(x.shape[1:]):
-                raise ValueError(
-                    f"{function}: the replacement of {x.name!r} has shape {value.shape}, expected "
-                    f"[k * B, ...] with {x.shape}."
-                )
-    rows = new[0].shape.as_list()[0] if new[0].shape.rank else None
-    copies = 1
-    if plan.rows is None or rows is None:
-        if plan.roots:
-            copies = tf.shape(new[0])[0] // tf.shape(plan.xs[0])[0]
-    elif rows % plan.rows:
-        raise ValueError(
-            f"{function}: the replacements have {rows} rows, expected a multiple of {plan.rows}, the "
-            "batch size of xs."
-        )
-    else:
-        copies = rows // plan.rows
-        if copies > 1 and not plan.stackable:
-            raise ValueError(
-                f"{function}: the replacements have {rows} rows and the batch size {plan.rows} is "
-                f"part of the graph (at {plan.obstacle}). Replace with {plan.rows} rows, or build "
-                "the graph with an unknown batch size, as with tf.TensorSpec([None, ...])."
-            )
     with tf.name_scope(name):
-        return tf.nest.pack_sequence_as(ys, plan.replay(new, copies))
+        plan = _Plan(function, ys, xs, per_row, explain=False)
+        _check_structure(function, "replacements", replacements, "xs", xs)
+        new = tf.nest.flatten(replacements)
+        for x, value in zip(plan.xs, new):
+            if not tf.is_tensor(value) or value.dtype != x.dtype:
+                raise TypeError(
+                    f"{function}: the replacement of {x.name!r} is {value!r}, expected a tensor of dtype "
+                    f"{x.dtype.name}."
+                )
+            if value.shape.rank is not None and x.shape.rank is not None:
+                if value.shape.rank == 0 or not value.shape[1:].is_compatible_with(x.shape[1:]):
+                    raise ValueError(
+                        f"{function}: the replacement of {x.name!r} has shape {value.shape}, expected "
+                        f"[k * B, ...] with {x.shape}."
+                    )
+        rows = new[0].shape.as_list()[0] if new[0].shape.rank else None
+        copies = 1
+        if plan.rows is None or rows is None:
+            if plan.roots:
+                copies = tf.shape(new[0])[0] // tf.shape(plan.xs[0])[0]
+        elif rows % max(plan.rows, 1):
+            raise ValueError(
+                f"{function}: the replacements have {rows} rows, expected a multiple of {plan.rows}, the "
+                "batch size of xs."
+            )
+        else:
+            copies = rows // max(plan.rows, 1)
+            if copies > 1 and not plan.stackable:
+                raise ValueError(
+                    f"{function}: the replacements have {rows} rows and the batch size {plan.rows} is "
+                    f"part of the graph (at {plan.obstacle}). Replace with {plan.rows} rows, or build "
+                    "the graph with an unknown batch size, as with tf.TensorSpec([None, ...])."
+                )
+        result = plan.replay(new, copies)
+    return tf.nest.pack_sequence_as(ys, result)
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -577,7 +582,7 @@ class _Plan:
     def _follow_rows(self, strict):
         """Follows the axis that carries the rows; refuses ops that mix them."""
         self.obstacle = None
-        axis = {t.ref(): 0 for t in self.xs + self.roots}
+        self.axis = axis = {t.ref(): 0 for t in self.xs + self.roots}
         self.row_led = set(axis)  # axis 0 is the batch, not merged with others
         for op in self.ops:
             inputs = [axis.get(t.ref()) for t in op.inputs]
@@ -599,6 +604,12 @@ class _Plan:
                         axis[out.ref()] = a
                         self.row_led.update({out.ref()} if t.ref() in self.row_led else ())
                 continue
+            if op.type == "MatMul" and inputs[1] == 0 and op.inputs[1].ref() not in self.varying:
+                raise ValueError(
+                    f"{self.function}: {op.inputs[1].name!r} of shape {op.inputs[1].shape} was taken for "
+                    f"a tensor with one entry per row, but op {op.name!r} multiplies every row by it. "
+                    "Say which tensors have one entry per row: per_row=[...], [] for none."
+                )
             out = UNKNOWN if UNKNOWN in inputs else _row_axis(op, inputs, self.rows)
             out = UNKNOWN if out is None else out
             if out != 0:
@@ -958,7 +969,7 @@ def _reshape_axis(op, rows):
         return None
     if rows is None:
         return 0 if after.as_list()[0] is None else None
-    return 0 if after.as_list()[0] is not None and after.as_list()[0] % rows == 0 else None
+    return 0 if after.as_list()[0] is not None and after.as_list()[0] % max(rows, 1) == 0 else None
 
 
 def _merges(op):
@@ -1237,8 +1248,9 @@ def _batch_norm(op, inputs, made):
 
 def _scale_shape(op, shape, copies):
     """The constant shape of a reshape, for `copies` times the rows."""
-    value = tf.get_static_value(shape)
-    if value is None or value[0] == -1:
+    value, before = tf.get_static_value(shape), tf.get_static_value(op.inputs[1])
+    # What was computed from the shapes of replayed tensors counts their rows already.
+    if value is None or before is None or value[0] == -1 or value[0] != before[0]:
         return shape
     value = np.array(value)
     value[0] *= copies
@@ -1538,15 +1550,17 @@ class _Walk:
         plan, dtype = self.plan, _wide(self.plan.frontier[0].dtype)
         values = plan.values(plan.frontier, self.before)
         _replay(plan.rest, values, [t for op in plan.rest for t in op.inputs])
-        counts = []
+        units = []
         for op in plan.rest:
             for now in _switches(op, plan.varying):
-                then = now(lambda t: values.get(t.ref(), t))
-                now = now(lambda t: t)
-                counts.append(_count_switches(tf.cast(then, dtype), tf.cast(now, dtype)))
-        if not counts:
+                out = op.outputs[0]
+                axis, led = plan.axis.get(out.ref(), UNKNOWN), out.ref() in plan.row_led
+                if axis != UNKNOWN and out.shape.rank is not None:
+                    ends = (now(lambda t: values.get(t.ref(), t)), now(lambda t: t))
+                    units.append([_rows_first(tf.cast(t, dtype), axis, led, self.batch) for t in ends])
+        if not units:
             return None
-        counts = tf.add_n(counts)
+        counts = _count_switches(*(tf.concat(end, 1) for end in zip(*units)))
         total = tf.reduce_sum(counts, axis=1, keepdims=True)
         share = tf.where(total > 0, counts / tf.maximum(total, 1), 1 / BINS)
         share = (share + 1 / BINS) / 2
@@ -1580,14 +1594,23 @@ def _switches(op, varying):
 THRESHOLDS = {"Relu": (0,), "Relu6": (0, 6), "LeakyRelu": (0,), "Selu": (0,), "Elu": (0,), "Abs": (0,)}
 
 
+def _rows_first(tensor, axis, led, rows):
+    """`tensor` as `[B, units]`; its rows are on `axis`, merged with others unless `led`."""
+    if axis:
+        tensor = tf.transpose(tensor, [axis, *(i for i in range(tensor.shape.rank) if i != axis)])
+    elif led and tensor.shape.rank == 2:
+        return tensor
+    units = tensor.shape[1:].num_elements() if led or axis else None
+    return tf.reshape(tensor, [rows, tf.size(tensor) // tf.maximum(rows, 1) if units is None else units])
+
+
 def _count_switches(before, after):
-    """`[B, ...]` twice -> `[B, BINS]`: where on the path units cross zero, were they linear on it."""
+    """`[B, units]` twice -> `[B, BINS]`: where on the path they cross zero, were they linear on it."""
     rows = tf.shape(before)[0]
     crosses = (before < 0) & (after > 0) | (before > 0) & (after < 0)
     change = tf.where(crosses, before - after, 1)
     bins = tf.cast(tf.where(crosses, before / change, 0) * BINS, tf.int32)
     bins = tf.where(crosses, tf.clip_by_value(bins, 0, BINS - 1), BINS)
-    bins = tf.reshape(bins, [rows, -1]) if before.shape.rank != 2 else bins
     bins += tf.range(rows)[:, None] * (BINS + 1)
     ones = tf.ones(tf.shape(bins), before.dtype)
     counts = tf.math.unsorted_segment_sum(ones, bins, rows * (BINS + 1))
@@ -1966,11 +1989,15 @@ class _Cuts:
     """Cuts the tensors of one replay on K + 1 points into the starts and the ends of K intervals."""
 
     def __init__(self, made, sources, steps):
-        self.steps, self.known = steps, {}
+        self.steps, self.known, self.bounds = steps, {}, {}
         self.rows = {t.ref() for t in sources}
+        self.led = set(self.rows)  # with as many rows as the sources, which saves most bounds
         for op in made:
-            if op.type not in SHAPES and any(t.ref() in self.rows for t in op.inputs):
+            rows = [t.ref() for t in op.inputs if t.ref() in self.rows]
+            if rows and op.type not in SHAPES:
                 self.rows.update(t.ref() for t in op.outputs)
+                if all(r in self.led for r in rows) and not (op.type == "Reshape" and _merges(op)):
+                    self.led.update(t.ref() for t in op.outputs)
 
     def of(self, tensor, side):
         """The starts (side 0) or ends (side 1) of what has rows; anything else as it is."""
@@ -1979,12 +2006,24 @@ class _Cuts:
     def cut(self, tensor, side):
         key = tensor.ref(), side
         if key not in self.known:
-            total = tensor.shape.as_list()[0]
-            if total is None or not isinstance(self.steps, int):
-                total = tf.shape(tensor)[0]
-            one = total // (self.steps + 1)
-            self.known[key] = tensor[one:] if side else tensor[: total - one]
+            begin, end = self._bound(tensor, side)
+            self.known[key] = cut = tf.raw_ops.StridedSlice(
+                input=tensor, begin=begin, end=end, strides=[1], begin_mask=0, end_mask=0
+            )
+            cut.set_shape([cut.shape.as_list()[0]] + tensor.shape.as_list()[1:])
         return self.known[key]
+
+    def _bound(self, tensor, side):
+        total = tensor.shape.as_list()[0]
+        known = total is not None and isinstance(self.steps, int)
+        key = side, total if known else "led" if tensor.ref() in self.led else tensor.ref()
+        if key not in self.bounds:
+            total = total if known else tf.shape(tensor)[0]
+            one = total // (self.steps + 1)
+            self.bounds[key] = ([one], [total]) if side else ([0], [total - one])
+            if not known:
+                self.bounds[key] = tuple(tf.convert_to_tensor(bound) for bound in self.bounds[key])
+        return self.bounds[key]
 
     def pad(self, tensor, side):
         """The inverse of `cut`, with zeros in the rows that it left out."""
@@ -2120,17 +2159,13 @@ def _power(op, other, grads):
     return result
 
 
-def _unbroadcast(grad, like):
-    """Sums `grad` over the axes along which `like` was broadcast."""
-    if grad.shape.is_fully_defined() and grad.shape == like.shape:
-        return grad
-    rank, small = grad.shape.rank, like.shape.rank
-    if rank is not None and rank == small and grad.shape[1:].is_fully_defined():
-        # Both lead with the rows, or the shapes tell.
-        same = grad.shape.as_list()[1:] == like.shape.as_list()[1:]
-        if same and grad.shape.as_list()[0] == like.shape.as_list()[0] != 1 and rank > 0:
-            if like.shape.as_list()[0] is not None or rank == 1:
-                return grad
+def _unbroadcast(grad, like, op=None):
+    """Sums `grad` over the axes along which `like`, an input of `op`, was broadcast."""
+    if grad.shape.rank is not None and grad.shape.rank == like.shape.rank:
+        # Rows on axis 0 are as many in both, where the ends are rows of one tensor.
+        skip = 1 if op is not None and op.cuts is not None else 0
+        if grad.shape[skip:].is_fully_defined() and grad.shape[skip:] == like.shape[skip:]:
+            return grad
     shape = tf.shape(like)
     _, axes = tf.raw_ops.BroadcastGradientArgs(s0=tf.shape(grad), s1=shape)
     return _restore_shape(tf.reshape(tf.reduce_sum(grad, axis=axes), shape), like.shape)
@@ -2139,7 +2174,9 @@ def _unbroadcast(grad, like):
 def _sum_rule(*signs):
     def rule(op, other, grads):
         return [
-            _unbroadcast(sign * grads[0] if sign < 0 else grads[0], op.inputs[i]) if i in op.slots else None
+            _unbroadcast(sign * grads[0] if sign < 0 else grads[0], op.inputs[i], op)
+            if i in op.slots
+            else None
             for i, sign in enumerate(signs)
         ]
 
@@ -2153,7 +2190,7 @@ def _product(op, other, grads):
     for i, (p0, p1, like) in enumerate(((b0, b1, a0), (a0, a1, b0))):
         if i in op.slots:
             mean = p0 if p0 is p1 else (p0 + p1) / 2
-            result[i] = _unbroadcast(grads[0] * mean, like)
+            result[i] = _unbroadcast(grads[0] * mean, like, op)
     return result
 
 
@@ -2190,6 +2227,24 @@ def _matmul(op, other, grads):
     if op.slots != [0] or op.get_attr("transpose_a"):
         return _middle(op, other, grads)
     return [tf.matmul(grads[0], op.inputs[1], transpose_b=not op.get_attr("transpose_b")), None]
+
+
+def _convolution(backprop, *attributes):
+    """A convolution by weights: its gradient needs the shape of the input only."""
+
+    def rule(op, other, grads):
+        if op.slots != [0]:
+            return _middle(op, other, grads)
+        shape = tf.shape(op.inputs[0])
+        attrs = {name: op.get_attr(name) for name in attributes}
+        attrs = {name: v.decode() if isinstance(v, bytes) else v for name, v in attrs.items()}
+        grad = backprop(input_sizes=shape, filter=op.inputs[1], out_backprop=grads[0], **attrs)
+        return [_restore_shape(grad, op.inputs[0].shape), None]
+
+    return rule
+
+
+_CONVOLUTION = ("strides", "padding", "explicit_paddings", "data_format", "dilations")
 
 
 def _reshape(op, other, grads):
@@ -2506,6 +2561,8 @@ SECANT_RULES = {
     **dict.fromkeys(("MaxPool", "MaxPool3D"), _pool),
     "Softmax": _softmax(lambda g, p, wp, mean: mean * g - tf.reduce_sum(wp * _row_sum(p * g), axis=0)),
     "LogSoftmax": _softmax(lambda g, p, wp, mean: g - mean * _row_sum(g)),
+    "Conv2D": _convolution(tf.raw_ops.Conv2DBackpropInput, *_CONVOLUTION),
+    "DepthwiseConv2dNative": _convolution(tf.raw_ops.DepthwiseConv2dNativeBackpropInput, *_CONVOLUTION),
     "Reshape": _reshape,
     **dict.fromkeys(("Identity", "IdentityN"), _pass_on),
     "BiasAdd": lambda op, other, grads: [grads[0], None],

@@ -461,10 +461,9 @@ def penalty(activation, steps, x, baseline):
 
     @tf.function
     def both(w, x_in):
-        h = activation(tf.matmul(x_in, w))
-        found = ig.integrated_gradients(
-            tf.reshape(h, [len(x), -1]), x_in, tf.constant(baseline), num_steps=steps, method="secant"
-        )
+        h = tf.reshape(activation(tf.matmul(x_in, w)), [len(x), -1])
+        h *= weights(h.shape[1], seed=8, scale=1)
+        found = ig.integrated_gradients(h, x_in, tf.constant(baseline), num_steps=steps, method="secant")
         loss = tf.reduce_sum(found**2)
         return loss, tf.gradients(loss, w)[0]
 

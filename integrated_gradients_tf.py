@@ -140,7 +140,7 @@ def build_ig(inter, stepsize, output, num_steps=50, method="gausslegendre", name
     stepsizes = _flat_inputs("build_ig", "stepsize", stepsize)
     _check_tensor("build_ig", "output", output)
     points = len(quadrature(num_steps, method)[0])
-    _check_recipe(inters, stepsizes, output, num_steps, points)
+    _check_recipe(inters, stepsizes, output, num_steps, method, points)
     with tf.name_scope(name):
         if method == "secant":
             grads = _recipe_secant(output, inters, num_steps)
@@ -171,23 +171,25 @@ def _recipe_secant(output, inters, steps):
         cuts = _Cuts(plan.ops, plan.xs + plan.roots, steps)
         ends = [(op, *cuts.ends(op)) for op in plan.ops]
         seed = cuts.cut(tf.ones_like(output), 0)
-        parts = _reverse(ends, [output], [seed], inters, SECANT_RULES)
+        parts = _reverse(ends, plan.ys, [seed], inters, SECANT_RULES)
         return [tf.add_n(p) if p else None for p in parts]
-    # Rows leave axis 0 on the way: the network once more, on the starts and on the ends.
-    if plan.rows is not None:
-        raise ValueError(
-            f"build_ig: the number of rows, {plan.rows}, is part of the graph (at {plan.obstacle}), "
-            "and method='secant' has to run the network on other rows. Build the graph with an "
-            "unknown batch size, or use integrated_gradients or method='gausslegendre'."
-        )
-    runs, cuts = [], _Cuts([], [], steps)
+    # Rows leave axis 0 on the way, or are part of the graph: the network once more, on the starts and
+    # on the ends. An empty interval at the end makes them as many as the points were.
+    runs = []
     for side in (0, 1):
-        values = {t.ref(): cuts.cut(t, side) for t in plan.xs + plan.roots}
+        values = {x.ref(): _next_points(x, steps) if side else tf.identity(x) for x in plan.xs}
+        sources = [values[x.ref()] for x in plan.xs]
         made = _replay(plan.ops, values, plan.ys)
-        runs.append((made, [values[x.ref()] for x in plan.xs], values[plan.ys[0].ref()]))
+        runs.append((made, sources, values[plan.ys[0].ref()]))
     (made, xs, y), (after, _, _) = runs
     parts = _reverse(_pair(made, after), [y], [tf.ones_like(y)], xs, SECANT_RULES)
-    return [tf.add_n(p) if p else None for p in parts]
+    return [tf.add_n(p)[: tf.shape(p[0])[0] // (steps + 1) * steps] if p else None for p in parts]
+
+
+def _next_points(inter, steps):
+    """Point `s + 1` in the place of point `s`; the last one stays."""
+    rows = tf.shape(inter)[0] // (steps + 1)
+    return _restore_shape(tf.concat([inter[rows:], inter[steps * rows :]], 0), inter.shape)
 
 
 @_as_it_is
@@ -581,7 +583,8 @@ class _Plan:
 
     def _follow_rows(self, strict):
         """Follows the axis that carries the rows; refuses ops that mix them."""
-        self.obstacle = None
+        unranked = [t for t in self.xs + self.roots if t.shape.rank is None]
+        self.obstacle = f"{unranked[0].name!r}, of unknown rank" if unranked else None
         self.axis = axis = {t.ref(): 0 for t in self.xs + self.roots}
         self.row_led = set(axis)  # axis 0 is the batch, not merged with others
         for op in self.ops:
@@ -611,7 +614,7 @@ class _Plan:
                     "Say which tensors have one entry per row: per_row=[...], [] for none."
                 )
             out = UNKNOWN if UNKNOWN in inputs else _row_axis(op, inputs, self.rows)
-            out = UNKNOWN if out is None else out
+            out = UNKNOWN if out is None or any(t.shape.rank is None for t in op.outputs) else out
             if out != 0:
                 self._obstruct(op)
             axis.update((t.ref(), out) for t in op.outputs)
@@ -1318,8 +1321,8 @@ def _offsets(op_def, node):
 BLOCK_BYTES = 32 * 2**20  # activations of one block, by default
 BLOCK_ROWS = 2048
 UNROLLED = 16  # outputs of a jacobian whose backward passes are written out
-# Their second gradients are missing or wrong inside a loop of TensorFlow, so there is none.
-LOOPLESS = {"Switch", "Merge", "RefSwitch", "RefMerge", "ResizeBilinear"}
+# The branches of TensorFlow 1 have no gradient inside its loops: their blocks are written out.
+LOOPLESS = {"Switch", "Merge", "RefSwitch", "RefMerge"}
 
 
 class _Walk:
@@ -2680,16 +2683,20 @@ def _wide(dtype):
 
 def _check_steps(function, num_steps, method):
     if not isinstance(method, str) or method not in QUADRATURES:
-        raise ValueError(f"{function}: method is {method!r}, expected one of {', '.join(QUADRATURES)}.")
+        raise ValueError(
+            f"{function}: method is {method!r}, expected one of {', '.join(QUADRATURES)}. When in "
+            "doubt, leave it out."
+        )
     if isinstance(num_steps, bool) or not isinstance(num_steps, numbers.Integral):
         raise TypeError(
             f"{function}: num_steps is {num_steps!r} of type {type(num_steps).__name__}, expected a "
-            "positive Python int: the number of points is part of the graph."
+            "positive Python int: the number of points is part of the graph. Pass a number such as 50."
         )
     least = 2 if method == "riemann_trapezoid" else 1
     if not least <= num_steps <= MAX_STEPS:
         raise ValueError(
-            f"{function}: num_steps is {num_steps}, expected {least} to {MAX_STEPS:,} for method={method!r}."
+            f"{function}: num_steps is {num_steps}, expected {least} to {MAX_STEPS:,} for "
+            f"method={method!r}. Use 20 to 200 for most networks."
         )
     return int(num_steps)
 
@@ -2731,7 +2738,10 @@ def _flat_inputs(function, argument, structure, floating=True):
     """The tensors of a structure, checked: floating and with a batch dimension."""
     flat = tf.nest.flatten(structure)
     if not flat:
-        raise ValueError(f"{function}: {argument} is {structure!r}, expected at least one tensor.")
+        raise ValueError(
+            f"{function}: {argument} is {structure!r}, expected at least one tensor. Pass what the "
+            "network was called on."
+        )
     for value in flat:
         _check_tensor(function, argument, value)
         if floating and not value.dtype.is_floating:
@@ -2808,7 +2818,7 @@ def _check_structure(function, argument, structure, like_argument, like):
     except (ValueError, TypeError):
         raise ValueError(
             f"{function}: {argument} has the structure {_describe(structure)}, expected that of "
-            f"{like_argument}, {_describe(like)}."
+            f"{like_argument}, {_describe(like)}. Give both the same lists, tuples and keys."
         ) from None
 
 
@@ -2823,7 +2833,7 @@ def _describe(structure):
 
 def _flat_baselines(function, xs, flat, baselines):
     """One tensor per input that broadcasts to it, of its dtype. `None` is a row of zeros."""
-    if baselines is None or np.isscalar(baselines):
+    if baselines is None or np.isscalar(baselines) or getattr(baselines, "shape", None) == ():
         values = [baselines] * len(flat)
     elif not tf.nest.is_nested(xs):
         values = [baselines]
@@ -2834,7 +2844,8 @@ def _flat_baselines(function, xs, flat, baselines):
         except (ValueError, TypeError, KeyError):
             raise ValueError(
                 f"{function}: baseline has the structure {_describe(baselines)}, expected one scalar "
-                f"for all or that of the inputs, {_describe(xs)}."
+                f"for all or that of the inputs, {_describe(xs)}. Give every input its own baseline, "
+                "None for zeros."
             ) from None
     return [_baseline(function, x, value) for x, value in zip(flat, values)]
 
@@ -2860,6 +2871,11 @@ def _baseline(function, x, value):
     if tf.is_tensor(value) and not isinstance(value, tf.Variable):
         if type(value).__name__ == "KerasTensor":
             _check_tensor(function, "baseline", value)
+        if hasattr(value, "numpy") and not tf.compat.v1.get_default_graph().building_function:
+            raise TypeError(
+                f"{function}: baseline is eager (it holds a value already), expected an array or a "
+                "tensor of the graph under construction. Pass baseline.numpy()."
+            )
         if value.dtype != x.dtype:
             raise TypeError(
                 f"{function}: baseline has dtype {value.dtype.name}, expected {x.dtype.name} as the "
@@ -2886,7 +2902,7 @@ def _baseline(function, x, value):
     return value
 
 
-def _check_recipe(inters, stepsizes, output, num_steps, points):
+def _check_recipe(inters, stepsizes, output, num_steps, method, points):
     for inter, stepsize in zip(inters, stepsizes):
         if not inter.shape.is_compatible_with(stepsize.shape) or inter.dtype != stepsize.dtype:
             raise ValueError(
@@ -2896,7 +2912,9 @@ def _check_recipe(inters, stepsizes, output, num_steps, points):
             )
         rows = inter.shape.as_list()[0] if inter.shape.rank else None
         # A reshape from [S, B, ...] made `inter`, so S is known where S * B is not.
-        made = inter.op.inputs[0].shape if inter.op.type == "Reshape" else tf.TensorShape(None)
+        path = inter.op.inputs[0] if inter.op.type == "Reshape" else None
+        ours = path is not None and path.op.type == "AddV2"
+        made = path.shape if ours else tf.TensorShape(None)
         steps = made.as_list()[0] if made.rank else None
         if (rows is not None and rows % points) or (
             steps is not None and made.rank == inter.shape.rank + 1 and steps != points
@@ -2905,6 +2923,14 @@ def _check_recipe(inters, stepsizes, output, num_steps, points):
                 f"build_ig: inter {inter.name!r} has {steps or '?'} points and shape {inter.shape}, "
                 f"expected a multiple of {points} rows for num_steps={num_steps}. Give "
                 "linear_interpolation and build_ig the same num_steps and method."
+            )
+        factors = _factors(stepsize, points)
+        weights = None if factors is None else tf.get_static_value(factors[0])
+        if weights is not None and bool(np.ravel(weights)[-1] == 0) != (method == "secant"):
+            raise ValueError(
+                f"build_ig: method is {method!r}, but stepsize holds the weights of another one, "
+                "expected those of the same rule. Give linear_interpolation and build_ig the same "
+                "num_steps and method."
             )
     if output.shape.rank == 0:
         raise ValueError(

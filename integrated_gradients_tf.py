@@ -1612,9 +1612,11 @@ def _count_switches(before, after):
     """`[B, units]` twice -> `[B, BINS]`: where on the path they cross zero, were they linear on it."""
     rows = tf.shape(before)[0]
     crosses = (before < 0) & (after > 0) | (before > 0) & (after < 0)
-    change = tf.where(crosses, before - after, 1)
-    bins = tf.cast(tf.where(crosses, before / change, 0) * BINS, tf.int32)
-    bins = tf.where(crosses, tf.clip_by_value(bins, 0, BINS - 1), BINS)
+    low, high = tf.minimum(before, after), tf.maximum(before, after)
+    at = tf.where(crosses, low, 0) / tf.where(crosses, low - high, 1)
+    bins = tf.clip_by_value(tf.cast(at * BINS, tf.int32), 0, BINS - 1)
+    # Counted from the lower end, so that both directions of a path are mirrored to the last bit.
+    bins = tf.where(crosses, tf.where(before < after, bins, BINS - 1 - bins), BINS)
     bins += tf.range(rows)[:, None] * (BINS + 1)
     ones = tf.ones(tf.shape(bins), before.dtype)
     counts = tf.math.unsorted_segment_sum(ones, bins, rows * (BINS + 1))
@@ -1649,7 +1651,9 @@ class _Block:
         new = []
         for tensor, start in zip(plan.frontier, walk.before):
             alpha = tf.cast(_right_pad(alphas, tensor), tensor.dtype)
-            new.append(_merge_rows((1 - alpha) * start + alpha * tensor, tensor, copies))
+            # No NaN where a mask of -inf is part of the frontier.
+            path = tf.math.multiply_no_nan(start, 1 - alpha) + tf.math.multiply_no_nan(tensor, alpha)
+            new.append(_merge_rows(path, tensor, copies))
         values = plan.values(plan.frontier, new, copies)
         ops = plan.rest if targets is None else _ops_between(targets, plan.frontier + plan.roots)
         keep = plan.ys + plan.layers + list(targets or ())
@@ -1985,8 +1989,12 @@ class _End:
 
     def pull(self, grad, slot=0):
         """TensorFlow's gradient of the op, for an adjoint of all its rows."""
-        ins = list(self.op.inputs)
-        return tf.gradients(self.op.outputs[0], ins[slot], grad, stop_gradients=ins)[0]
+        ins, out = list(self.op.inputs), self.op.outputs[0]
+        if self.type == "Pow":
+            # One slope per entry of the output, where the input is broadcast to it.
+            ins[slot] = tf.broadcast_to(ins[slot], tf.shape(out))
+            (out,) = _copy(self.type, ins, self.op.node_def.attr, [], "slope_of")
+        return tf.gradients(out, ins[slot], grad, stop_gradients=ins)[0]
 
 
 class _Cuts:
@@ -2119,7 +2127,11 @@ def _abs_slope(op, other):
 
 
 def _sqrt_slope(op, other):
-    return _ratio(tf.ones([], op.outputs[0].dtype), op.outputs[0] + other.outputs[0])
+    def root(z):  # whose own slope at 0 is not infinite, for training
+        some = z > 0
+        return tf.where(some, tf.sqrt(tf.where(some, z, tf.ones([], z.dtype))), tf.zeros([], z.dtype))
+
+    return _ratio(tf.ones([], op.outputs[0].dtype), root(op.inputs[0]) + root(other.inputs[0]))
 
 
 def _rsqrt_slope(op, other):
@@ -2133,22 +2145,33 @@ def _finite(tensor):
 
 
 def _smooth_slope(op, other, slot=0):
-    """(y1 - y0) / (z1 - z0), and the mean derivative of both ends where that would cancel."""
+    """(y1 - y0) / (z1 - z0), and the mean derivative of both ends where that would cancel.
+
+    The mean derivative is taken where it is complete to rounding, and nowhere else: any width that
+    is fit for Tanh is too wide for Log near 0 and for Sin far from it.
+    """
     z0, z1 = op.inputs[slot], other.inputs[slot]
-    change = z1 - z0
-    limit = np.cbrt(np.finfo(z0.dtype.as_numpy_dtype).eps) if z0.dtype.size > 2 else 0.1
-    near = tf.abs(change) <= tf.cast(limit, z0.dtype) * tf.maximum(tf.abs(z0), 1)
-    ratio = (other.outputs[0] - op.outputs[0]) / tf.where(near, tf.ones([], z0.dtype), change)
-    return tf.where(near, (_finite(op.slopes(slot)) + _finite(other.slopes(slot))) / 2, ratio)
+    y0, y1 = op.outputs[0], other.outputs[0]
+    same = tf.equal(z0, z1)  # infinite ones too
+    zero, one = tf.zeros([], z0.dtype), tf.ones([], z0.dtype)
+    change, gain = tf.where(same, zero, z1 - z0), tf.where(same, zero, y1 - y0)
+    mean = (_finite(op.slopes(slot)) + _finite(other.slopes(slot))) / 2
+    rounding = tf.cast(8 * _epsilon(z0.dtype), z0.dtype) * tf.maximum(tf.abs(y0), tf.abs(y1))
+    near = same | (tf.abs(mean * change - gain) <= rounding)
+    return tf.where(near, mean, gain / tf.where(near, one, change))
+
+
+def _epsilon(dtype):
+    return np.finfo(dtype.as_numpy_dtype).eps if dtype.size > 2 else 2.0**-8
 
 
 def _bent_slope(op, other):
-    """Smooth but for a kink at 0: across it, the slope lies between the derivatives at both ends."""
+    """Smooth but for a kink at 0: across it, the slope lies between the derivatives on the way."""
     z0, z1 = op.inputs[0], other.inputs[0]
     d0, d1 = _finite(op.slopes()), _finite(other.slopes())
-    change = z1 - z0
-    ratio = _ratio(other.outputs[0] - op.outputs[0], change)
-    across = tf.clip_by_value(ratio, tf.minimum(d0, d1), tf.maximum(d0, d1))
+    steepest = 1.7580993408473766 if op.type == "Selu" else 1.0  # just below 0
+    ratio = _ratio(other.outputs[0] - op.outputs[0], z1 - z0)
+    across = tf.clip_by_value(ratio, tf.minimum(d0, d1), tf.cast(steepest, z0.dtype))
     return tf.where(tf.equal(z0 > 0, z1 > 0), _smooth_slope(op, other), across)
 
 
@@ -2224,6 +2247,9 @@ def _middle(op, other, grads):
 
 def _linear(op, other, grads):
     """Ops that are affine in what varies have one gradient everywhere."""
+    if len(op.slots) > 1 and isinstance(AFFINE[op.type], tuple) and op.type != "SelectV2":
+        # A convolution whose filters are on the path too is bilinear.
+        return _default_rule(op, other, grads)
     return _own_gradient(op, grads)
 
 
@@ -2305,8 +2331,21 @@ def _select(op, other, grads):
             tf.broadcast_to(gap1, shape),
         )
 
-    first = grads[0] * op.keep("share", share)
-    result = [None, _unbroadcast(first, a0), _unbroadcast(grads[0] - first, b0)]
+    def shares():
+        # A crossing makes this complete. Where the condition flips elsewhere (ELU by hand, whose
+        # branches touch; a jump), the least change of both shares does.
+        first, flips = share(), tf.not_equal(c0, c1)
+
+        def change(z0, z1):
+            return tf.where(flips, z1 - z0, tf.zeros([], z0.dtype))
+
+        one, two = (change(*z) if i in op.slots else 0 for i, z in ((1, (a0, a1)), (2, (b0, b1))))
+        missing = change(op.outputs[0], other.outputs[0]) - first * one - (1 - first) * two
+        square = one**2 + two**2
+        return first + _ratio(missing * one, square), 1 - first + _ratio(missing * two, square)
+
+    first, second = op.keep("shares", shares)
+    result = [None, _unbroadcast(grads[0] * first, a0), _unbroadcast(grads[0] * second, b0)]
     return [g if i in op.slots else None for i, g in enumerate(result)]
 
 
@@ -2321,7 +2360,8 @@ def _reduced_choice(op, other, grads):
             return y
         shape = tf.shape(z0)
         rank = tf.size(shape)
-        ones = tf.reduce_max(tf.one_hot(tf.reshape(axes, [-1]) % rank, rank, dtype=tf.int32), axis=0)
+        places = tf.cast(tf.reshape(axes, [-1]), tf.int32)
+        ones = tf.reduce_max(tf.one_hot(places % rank, rank, dtype=tf.int32), axis=0)
         return tf.reshape(y, tf.where(ones > 0, 1, shape))
 
     def total(values):

@@ -36,7 +36,7 @@ def brute_force(gradients, xs, baselines, rule):
 def tape_gradients(function):
     """The gradients of the sum of what `function(*xs)` returns, for `brute_force`."""
 
-    @tf.function
+    @tf.function(autograph=False)
     def gradients(xs):
         with tf.GradientTape() as tape:
             tape.watch(xs)

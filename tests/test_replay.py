@@ -61,11 +61,11 @@ class TestIntegratedGradients:
     @pytest.mark.parametrize("network", [smooth, kinked])
     @BOTH
     def test_many_steps_converge_to_brute_force_by_fine_midpoints(self, method, network):
-        fine = brute_force(tape_gradients(lambda x: network(x)[:, 1]), [X], [BASELINE], midpoints(4000))[0]
+        fine = brute_force(tape_gradients(lambda x: network(x)[:, 1]), [X], [BASELINE], midpoints(1000))[0]
         result = as_graph(
             lambda x: ig.integrated_gradients(network(x)[:, 1], x, BASELINE, 400, method), [X], False
         )
-        assert_close(result, fine, 1e-6 if network is smooth else 2e-3)
+        assert_close(result, fine, 5e-6 if network is smooth else 2e-3)
 
     @pytest.mark.parametrize("steps", [1, 2, 9, 300])
     def test_secant_is_complete_at_any_number_of_steps(self, steps):
@@ -161,7 +161,7 @@ class TestIntegratedGradients:
         result = build(tf.cast(X, dtype))
         assert result.dtype == dtype
         rounded = tf.cast(tf.cast(X, dtype), tf.float64).numpy()
-        expected = brute_force(tape_gradients(network), [rounded], [0.25], midpoints(2000))[0]
+        expected = brute_force(tape_gradients(network), [rounded], [0.25], midpoints(1000))[0]
         # Accumulated in its own precision, 300 steps of bfloat16 would be off by tens of percent.
         epsilon = {tf.float16: 2**-10, tf.bfloat16: 2**-7, tf.float32: 2**-17, tf.float64: 2**-20}
         assert_close(tf.cast(result, tf.float64), expected, 8 * epsilon[dtype])
@@ -332,17 +332,17 @@ class TestRows:
 
 
 class TestIntegratedJacobian:
-    @BATCHES
     @pytest.mark.parametrize(
-        "network, units, method",
+        "network, units, method, static",
         [
-            (smooth, 1, "gausslegendre"),
-            (smooth, 20, "gausslegendre"),
-            (kinked, 3, "secant"),
-            (kinked, 20, "secant"),
-            (with_baked_in_batch(smooth), 3, "gausslegendre"),
-            (with_baked_in_batch(smooth), 20, "gausslegendre"),
-            (with_baked_in_batch(kinked), 3, "secant"),
+            (smooth, 1, "gausslegendre", False),
+            (smooth, 20, "gausslegendre", True),
+            (smooth, 20, "gausslegendre", False),
+            (kinked, 3, "secant", False),
+            (kinked, 20, "secant", True),
+            (with_baked_in_batch(smooth), 20, "gausslegendre", True),
+            (with_baked_in_batch(smooth), 3, "gausslegendre", False),
+            (with_baked_in_batch(kinked), 3, "secant", True),
         ],
     )
     def test_it_equals_one_call_per_output(self, network, units, method, static):
@@ -352,7 +352,7 @@ class TestIntegratedJacobian:
             ys = tf.tanh(network(x) @ wide)
             jacobian = ig.integrated_jacobian(ys, x, BASELINE, 4, method)
             assert jacobian.shape.as_list()[1:] == [units, 4]
-            picked = sorted({0, units // 2, units - 1})
+            picked = sorted({0, units - 1})
             return jacobian, {c: ig.integrated_gradients(ys[:, c], x, BASELINE, 4, method) for c in picked}
 
         jacobian, single = as_graph(build, [X], static)

@@ -86,7 +86,7 @@ def saliency(ys, xs, grad_ys=None, name="saliency"):
 def gradient_times_input(ys, xs, grad_ys=None, name="gradient_times_input"):
     """The gradient times the input: x * dF / dx.
 
-    Shrikumar, Greenside and Kundaje, https://arxiv.org/abs/1704.02685, section 2.3.
+    Shrikumar, Greenside and Kundaje, https://arxiv.org/abs/1704.02685.
 
     Args:
       ys, xs, grad_ys, name: as for `saliency`.
@@ -132,7 +132,7 @@ def epsilon_lrp(ys, xs, epsilon=1e-4, grad_ys=None, name="epsilon_lrp"):
       TypeError, ValueError: as `saliency`; ValueError if `epsilon` is not positive.
 
     Warns:
-      UserWarning: an op between `xs` and `ys` is not affine and has no rule (`LRP_ACTIVATIONS` and max
+      UserWarning: an op between `xs` and `ys` is not affine and has no rule (`ACTIVATIONS` and max
         pooling have one). TensorFlow's gradient is used for it.
 
     >>> @tf.function
@@ -157,7 +157,7 @@ def epsilon_lrp(ys, xs, epsilon=1e-4, grad_ys=None, name="epsilon_lrp"):
 def deeplift(ys, xs, baselines=None, grad_ys=None, name="deeplift"):
     """DeepLIFT with the Rescale rule.
 
-    Shrikumar, Greenside and Kundaje, https://arxiv.org/abs/1704.02685, section 3.5.1: a gradient in
+    Shrikumar, Greenside and Kundaje, https://arxiv.org/abs/1704.02685, section 3.5.2: a gradient in
     which the derivative of every activation y = f(z) is replaced by its slope between the baseline
     and the input, (y - y0) / (z - z0), times the input minus the baseline. Where z and z0 are within
     1e-5 of one another it is the derivative midway. Max pooling, products and softmax get slopes
@@ -515,7 +515,7 @@ def _sampling_dims(function, x, dims):
 def expected_gradients(ys, xs, baselines, num_samples, seed=None, grad_ys=None, name="expected_gradients"):
     """Integrated gradients, averaged over a distribution of baselines.
 
-    Erion et al., https://arxiv.org/abs/1906.10670, equation 2: the mean of (x - b) * dF/dx at
+    Erion et al., https://arxiv.org/abs/1906.10670: the mean of (x - b) * dF/dx at
     b + alpha * (x - b), over baselines b drawn from a data set and alpha from [0, 1]. One draw per
     row is run at a time, so that memory does not grow with `num_samples`.
 
@@ -608,7 +608,7 @@ def _distribution(function, xs, flat, baselines):
 def smoothgrad(builder, ys, xs, stdev, num_samples, seed=None, name="smoothgrad", **builder_options):
     """The mean of any attribution over noisy copies of the input.
 
-    Smilkov et al., https://arxiv.org/abs/1706.03825, section 3: the mean of `builder` at
+    Smilkov et al., https://arxiv.org/abs/1706.03825: the mean of `builder` at
     x + noise, with noise from N(0, stdev^2). One copy is run at a time, so that memory does not grow
     with `num_samples`.
 

@@ -91,13 +91,12 @@ def linear_interpolation(x, num_steps=50, baseline=None, method="gausslegendre",
             starts = [tf.compat.v1.placeholder_with_default(b, None, "baseline") for b in starts]
         inter, stepsize = [], []
         for tensor, start in zip(flat, starts):
-            if start.shape.rank is None:
-                start = _restore_shape(tf.broadcast_to(start, tf.shape(tensor)), tensor.shape)
-            alpha, change = _column(points, tensor), tensor - start
-            # The ends of secant's intervals are exact, at the price of one more product.
-            path = alpha * tensor + (1 - alpha) * start if method == "secant" else start + alpha * change
+            start = _restore_shape(tf.broadcast_to(start, tf.shape(tensor)), tensor.shape)
+            # One product [S, 2] x [2, B * ...]: half the time of two products and a sum.
+            ends = tf.stack([tf.reshape(start, [-1]), tf.reshape(tensor, [-1])])
+            path = tf.matmul(tf.constant(np.stack([1 - points, points], 1), tensor.dtype), ends)
             inter.append(_merge_steps(path, tensor, len(points)))
-            step = _column(weights, tensor) * change
+            step = _column(weights, tensor) * (tensor - start)
             stepsize.append(_merge_steps(step, tensor, len(points)))
     return tuple(tf.nest.pack_sequence_as(x, part) for part in (inter, stepsize, starts))
 
@@ -2952,14 +2951,10 @@ def _check_recipe(inters, stepsizes, output, num_steps, method, points):
                 "returned them."
             )
         rows = inter.shape.as_list()[0] if inter.shape.rank else None
-        # A reshape from [S, B, ...] made `inter`, so S is known where S * B is not.
-        path = inter.op.inputs[0] if inter.op.type == "Reshape" else None
-        ours = path is not None and path.op.type == "AddV2"
-        made = path.shape if ours else tf.TensorShape(None)
-        steps = made.as_list()[0] if made.rank else None
-        if (rows is not None and rows % points) or (
-            steps is not None and made.rank == inter.shape.rank + 1 and steps != points
-        ):
+        # A reshape from a product [S, B * ...] made `inter`, so S is known where S * B is not.
+        path = inter.op.inputs[0] if inter.op.type == "Reshape" else inter
+        steps = path.shape.as_list()[0] if path.op.type == "MatMul" and path is not inter else points
+        if (rows is not None and rows % points) or steps != points:
             raise ValueError(
                 f"build_ig: inter {inter.name!r} has {steps or '?'} points and shape {inter.shape}, "
                 f"expected a multiple of {points} rows for num_steps={num_steps}. Give "

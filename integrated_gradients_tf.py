@@ -1000,7 +1000,9 @@ def _keeps_axis_0(op):
 def _mixes_rows(op, inputs, rows):
     """Reductions over the rows, and batch norm that takes its statistics from them."""
     if op.type in ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"):
-        return op.get_attr("is_training") and inputs[0] is not None
+        # With a channel per row it is the layer normalization of Keras 2.
+        channel = 1 if op.get_attr("data_format").startswith(b"NC") else op.inputs[0].shape.rank - 1
+        return op.get_attr("is_training") and inputs[0] not in (None, UNKNOWN, channel)
     if op.type not in REDUCTIONS or inputs[0] in (None, UNKNOWN):
         return False
     if not op.inputs[0].dtype.is_floating:
@@ -1837,6 +1839,10 @@ def backpropagate(ys, xs, grad_ys, rules, other=None, name="backpropagate"):
         ends = [(op, _End(op), None) for op in _group(made)]
     else:
         after = _ops_between(*(tf.nest.flatten(part) for part in other))
+        if [op.type for op in made] != [op.type for op in after]:
+            # A replay rewrites some ops: those of ys likewise.
+            flat_ys = tf.nest.flatten(graph_replace(ys, xs, xs))
+            made = _ops_between(flat_ys, flat_xs)
         if [op.type for op in made] != [op.type for op in after]:
             raise ValueError(
                 f"{function}: other has {len(after)} ops between its ys and xs, expected the "

@@ -249,7 +249,10 @@ def integrated_gradients(
     Returns:
       The attributions, in the shape and structure of `xs`. Summed over the features of a row they
       equal F(x) - F(baseline): exactly for `"secant"`, in the limit of many steps for the others
-      (see `convergence_delta`). Members of `xs` that `ys` does not depend on get zeros.
+      (see `convergence_delta`). Loops, branches and rarer ops that no secant rule covers count with
+      their mean gradient, and `tf.stop_gradient` (as in `tf.reduce_logsumexp`) hides what it stops:
+      there, `"secant"` too is complete only in the limit. Members of `xs` that `ys` does not depend
+      on get zeros.
 
     Raises:
       TypeError: a tensor is eager, a KerasTensor or not floating, or `num_steps` is no int.
@@ -1153,7 +1156,7 @@ def _emit(kind, inputs, attrs, made, name, library):
             if kind in CALLS:
                 return _body(called[0], inputs, library, made)
             build = _loop if kind in LOOPS else _branch
-            with tf.name_scope(name.rsplit("/", 1)[-1]):
+            with tf.name_scope(_last(name)):
                 outputs = build(*called, inputs, attrs, library)
             made.extend(_ops_between(outputs, inputs))
             return outputs
@@ -1224,14 +1227,17 @@ def _copy(kind, inputs, attrs, made, name=None):
     attrs = {k: v for k, v in attrs.items() if k not in ("_class", "_output_shapes")}
     if kind == "Identity" and not attrs:
         attrs = {"T": tf.compat.v1.AttrValue(type=inputs[0].dtype.base_dtype.as_datatype_enum)}
-    op = tf.compat.v1.get_default_graph().create_op(
-        kind, inputs, attrs=attrs, name=name and name.rsplit("/", 1)[-1]
-    )
+    op = tf.compat.v1.get_default_graph().create_op(kind, inputs, attrs=attrs, name=name and _last(name))
     made.append(op)
     return list(op.outputs)
 
 
 BATCH_NORMS = {"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"}
+
+
+def _last(name):
+    """The last part of a name, fit to begin another."""
+    return name.rsplit("/", 1)[-1].lstrip("_") or "op"
 
 
 def _only_first(op):

@@ -91,13 +91,13 @@ def linear_interpolation(x, num_steps=50, baseline=None, method="gausslegendre",
             starts = [tf.compat.v1.placeholder_with_default(b, None, "baseline") for b in starts]
         inter, stepsize = [], []
         for tensor, start in zip(flat, starts):
-            start = _restore_shape(tf.broadcast_to(start, tf.shape(tensor)), tensor.shape)
+            start = _broadcast(start, tensor)
             # One product [S, 2] x [2, B * ...]: half the time of two products and a sum.
             ends = tf.stack([tf.reshape(start, [-1]), tf.reshape(tensor, [-1])])
             path = tf.matmul(tf.constant(np.stack([1 - points, points], 1), tensor.dtype), ends)
-            inter.append(_merge_steps(path, tensor, len(points)))
+            inter.append(_merge_rows(path, tensor, len(points)))
             step = _column(weights, tensor) * (tensor - start)
-            stepsize.append(_merge_steps(step, tensor, len(points)))
+            stepsize.append(_merge_rows(step, tensor, len(points)))
     return tuple(tf.nest.pack_sequence_as(x, part) for part in (inter, stepsize, starts))
 
 
@@ -683,9 +683,7 @@ class _Plan:
 
     def full_baselines(self, starts):
         """Baselines broadcast to the shape of `xs`."""
-        return [
-            _restore_shape(tf.broadcast_to(start, tf.shape(x)), x.shape) for start, x in zip(starts, self.xs)
-        ]
+        return [_broadcast(start, x) for start, x in zip(starts, self.xs)]
 
     def replay(self, new, copies=1):
         """The tensors of `ys` with `new` in the place of `xs`."""
@@ -1402,7 +1400,7 @@ class _Walk:
         if plan.stackable:
             grads = self._pull_back(sums, units)
         else:
-            like = [_wide_zeros(x) for x in plan.xs]
+            like = [self._zeros(x) for x in plan.xs]
             grads = _map_range(lambda c: self._pull_back([s[c] for s in sums]), 0, units, like)
         return [self._times_change(i, grad, units) for i, grad in enumerate(grads)]
 
@@ -1731,10 +1729,6 @@ class _Block:
 
 def _widen(tensor):
     return tf.cast(tensor, _wide(tensor.dtype))
-
-
-def _wide_zeros(tensor):
-    return tf.zeros(tf.shape(tensor), _wide(tensor.dtype))
 
 
 def _sum_features(tensor):
@@ -2382,16 +2376,11 @@ def _reduced_choice(op, other, grads):
         y0, y1 = spread(op.outputs[0]), spread(other.outputs[0])
         won0, won1 = (tf.cast(tf.equal(z, y), z0.dtype) for z, y in ((z0, y0), (z1, y1)))
         won0, won1 = _ratio(won0, total(won0)), _ratio(won1, total(won1))
-        gap0 = tf.abs(y0 - total(_product_no_nan(won1, z0)))
-        gap1 = tf.abs(y1 - total(_product_no_nan(won0, z1)))
+        gap0 = tf.abs(y0 - total(tf.math.multiply_no_nan(z0, won1)))
+        gap1 = tf.abs(y1 - total(tf.math.multiply_no_nan(z1, won0)))
         return won1 + _half_ratio(gap0, gap1) * (won0 - won1)
 
     return [spread(grads[0]) * op.keep("share", parts), None]
-
-
-def _product_no_nan(mask, values):
-    """0 where the mask is 0, whatever stands there."""
-    return tf.math.multiply_no_nan(values, mask)
 
 
 def _pool(op, other, grads):
@@ -2677,19 +2666,14 @@ def _column(values, tensor):
     return tf.reshape(values, tf.concat([[-1], tf.ones([tf.rank(tensor)], tf.int32)], 0))
 
 
+def _broadcast(baseline, x):
+    """A baseline in the shape of `x`."""
+    return _restore_shape(tf.broadcast_to(baseline, tf.shape(x)), x.shape)
+
+
 def _restore_shape(tensor, shape):
     tensor.set_shape(shape)
     return tensor
-
-
-def _merge_steps(tensor, like, steps):
-    """`[S, B, ...]` -> `[S * B, ...]` for `like [B, ...]`."""
-    rows = like.shape[:1].num_elements() if like.shape.rank else None
-    shape = tf.shape(like)
-    merged = tf.reshape(tensor, tf.concat([shape[:1] * steps, shape[1:]], 0))
-    if like.shape.rank is not None:
-        merged.set_shape([None if rows is None else rows * steps] + like.shape.as_list()[1:])
-    return merged
 
 
 def _sum_steps(grad, stepsize, steps):

@@ -1,0 +1,88 @@
+"""The wheel holds the modules and its metadata; one file alone is enough for the recipe."""
+
+import email
+import inspect
+import os
+import shutil
+import subprocess
+import sys
+import typing
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import attribution_methods_tf
+import integrated_gradients_tf
+
+ROOT = Path(__file__).parent.parent
+MODULES = [path for path in ROOT.glob("*.py") if path.name != "util.py"]
+
+RECIPE = """
+import numpy as np
+import tensorflow as tf
+
+import integrated_gradients_tf as ig
+
+@tf.function
+def explain(x):
+    inter, stepsize, _ = ig.linear_interpolation(x, num_steps=4)
+    recipe = ig.build_ig(inter, stepsize, tf.reduce_sum(inter**2, axis=1), num_steps=4)
+    return recipe, ig.integrated_gradients(tf.reduce_sum(x**2, axis=1), x, num_steps=4)
+
+x = np.float32([[3, 2], [1, 0]])
+for maps in explain(x):
+    np.testing.assert_allclose(maps, x**2, rtol=1e-5)
+print(ig.__file__)
+"""
+
+
+def run(folder, *arguments):
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+def test_the_single_file_alone_runs_the_recipe(tmp_path):
+    shutil.copy(ROOT / "integrated_gradients_tf.py", tmp_path)
+    (tmp_path / "program.py").write_text(RECIPE)
+    assert Path(run(tmp_path, "program.py").strip()).parent.samefile(tmp_path)
+
+
+def test_the_wheel_holds_the_modules_and_their_metadata(tmp_path):
+    setuptools = pytest.importorskip("setuptools")
+    if int(setuptools.__version__.split(".")[0]) < 77:
+        pytest.skip("needs setuptools 77, which reads the licence as an expression; it comes with .[dev]")
+    source, wheels, installed = (tmp_path / name for name in ("source", "wheels", "installed"))
+    source.mkdir()
+    for path in [*ROOT.glob("*.py"), *(ROOT / name for name in ("pyproject.toml", "README.md", "LICENSE"))]:
+        shutil.copy(path, source)
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
+    run(tmp_path, "-m", "pip", "wheel", *options, "-w", str(wheels), str(source))
+    (wheel,) = wheels.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+
+    with zipfile.ZipFile(wheel) as file:
+        names = file.namelist()
+        (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+        headers = email.message_from_string(file.read(metadata).decode())
+        file.extractall(installed)
+    assert {name for name in names if ".dist-info/" not in name} == {path.name for path in MODULES}
+    assert headers["Name"] == "integrated-gradients-tf" and headers["License-Expression"] == "Apache-2.0"
+    assert headers["Requires-Python"] == ">=3.10" and "tensor" in headers["Summary"].lower()
+    required = [line for line in headers.get_all("Requires-Dist") if "extra ==" not in line]
+    assert sorted(required) == ["numpy", "tensorflow>=2.12"]
+    assert any(name.endswith("/LICENSE") for name in names)
+
+    (installed / "program.py").write_text(RECIPE)
+    assert Path(run(installed, "program.py").strip()).parent.samefile(installed)
+
+
+@pytest.mark.parametrize("module", [integrated_gradients_tf, attribution_methods_tf])
+def test_public_functions_have_type_hints(module):
+    for name in module.__all__:
+        function = getattr(module, name)
+        hints = typing.get_type_hints(function)
+        assert set(hints) == {*inspect.signature(function).parameters, "return"}, name

@@ -1,0 +1,104 @@
+"""Every public graph builder under `jit_compile=True`, beside itself without."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from reference import assert_close, randomize
+
+import attribution_methods_tf as am
+import integrated_gradients_tf as ig
+
+STEPS = 4
+
+
+def dense(layers):
+    return [layers.Dense(5, "relu"), layers.Dense(3, "softmax")]
+
+
+def smooth(layers):
+    return [layers.Dense(5, "gelu"), layers.LayerNormalization(), layers.Dense(3, "softmax")]
+
+
+def convolutions(layers):
+    hidden = [layers.Conv2D(2, 2), layers.BatchNormalization(), layers.ReLU(), layers.MaxPooling2D(2)]
+    return [*hidden, layers.Flatten(), layers.Dense(3, "softmax")]
+
+
+# name -> (layers, shape of a row, methods to integrate with)
+NETWORKS = {
+    "dense": (dense, (4,), ["secant", "gausslegendre"]),
+    "smooth": (smooth, (4,), ["gausslegendre"]),
+    "convolutions": (convolutions, (5, 5, 1), ["secant", "gausslegendre"]),
+}
+
+
+def integrated(layers, x, method):
+    """What the functions of `integrated_gradients_tf` return, by name."""
+    hidden = layers[0](x)
+    ys = run(layers[1:], hidden)
+    inter, stepsize, _ = ig.linear_interpolation(x, STEPS, method=method)
+    output = run(layers, inter)[:, 1]
+    maps = ig.integrated_gradients(ys[:, 1], x, None, STEPS, method)
+    return {
+        "build_ig": ig.build_ig(inter, stepsize, output, STEPS, method),
+        "integrated_gradients": maps,
+        "integrated_jacobian": ig.integrated_jacobian(ys, x, None, STEPS, method),
+        "layer_conductance": ig.layer_conductance(ys[:, 1], hidden, x, None, STEPS, method),
+        "convergence_delta": ig.convergence_delta(ys[:, 1], x, None, 2 * maps),
+        "graph_replace": ig.graph_replace(ys, x, tf.concat([x, 2 * x], 0)),
+        "backpropagate": ig.backpropagate(
+            ys[:, 1], x, None, {"Relu": lambda op, other, grads: [3 * grads[0]]}
+        ),
+    }
+
+
+def others(layers, x):
+    """Likewise for `attribution_methods_tf`, without what is random: XLA draws numbers of its own."""
+    y = run(layers, x)[:, 1]
+    builders = (am.saliency, am.gradient_times_input, am.epsilon_lrp, am.deeplift, am.occlusion)
+    return {builder.__name__: builder(y, x) for builder in builders}
+
+
+def run(layers, x):
+    for layer in layers:
+        x = layer(x, training=False) if "normalization" in layer.name else layer(x)
+    return x
+
+
+def check(name, build):
+    """`build(layers, x)` with and without XLA; all in one program, which compiles faster than one each."""
+    make, shape, _ = NETWORKS[name]
+    layers = make(tf.keras.layers)
+    x = np.random.default_rng(2).normal(size=(3, *shape)).astype("float32")
+    randomize(tf.keras.Sequential([tf.keras.Input(shape), *layers]))
+    functions = [
+        tf.function(lambda x: build(layers, x), jit_compile=jit, autograph=False) for jit in (None, True)
+    ]
+    expected, found = (function(tf.constant(x)) for function in functions)
+    for key, value in expected.items():
+        assert_close(found[key], value, 1e-5)
+
+
+@pytest.mark.parametrize("name, method", [(n, m) for n, (_, _, methods) in NETWORKS.items() for m in methods])
+def test_integrated_gradients_compile(name, method):
+    check(name, lambda layers, x: integrated(layers, x, method))
+
+
+@pytest.mark.parametrize("name", ["smooth", "convolutions"])
+def test_attribution_methods_compile(name):
+    check(name, others)
+
+
+def test_training_on_attributions_compiles():
+    model = randomize(tf.keras.Sequential([tf.keras.Input((4,)), *dense(tf.keras.layers)]))
+    x = tf.constant(np.random.default_rng(2).normal(size=(3, 4)).astype("float32"))
+
+    def gradients(x):
+        with tf.GradientTape() as tape:
+            maps = ig.integrated_gradients(model(x)[:, 1], x, num_steps=STEPS, method="secant")
+            loss = tf.reduce_sum(tf.square(maps))
+        return tape.gradient(loss, model.trainable_variables)
+
+    expected, found = (tf.function(gradients, jit_compile=jit)(x) for jit in (None, True))
+    for one, other in zip(found, expected):
+        assert_close(one, other, 1e-4)

@@ -17,6 +17,7 @@ Copyright 2026 the IntegratedGradientsTF authors. Licensed under the Apache Lice
 
 import functools
 import numbers
+from fractions import Fraction
 
 import numpy as np
 import tensorflow as tf
@@ -31,6 +32,7 @@ __all__ = [
     "layer_conductance",
     "linear_inpterpolation",
     "linear_interpolation",
+    "path_gradients",
 ]
 
 # AutoGraph would convert every function below when it is called inside a tf.function.
@@ -147,16 +149,73 @@ def build_ig(inter, stepsize, output, num_steps=50, method="gausslegendre", name
             stepsizes = [step[: tf.shape(step)[0] // points * num_steps] for step in stepsizes]
             points = num_steps
         else:
-            grads = tf.gradients(output, inters)
+            prefix, frontier = _recipe_prefix(output, inters, stepsizes, points)
+            grads = tf.gradients(output, frontier, stop_gradients=frontier)
         if all(grad is None for grad in grads):
             raise ValueError(_unconnected("build_ig", [output], inters, "output", "inter"))
-        result = [
-            tf.zeros_like(step[: tf.shape(step)[0] // points])
-            if grad is None
-            else _sum_steps(tf.convert_to_tensor(grad), step, points)
-            for grad, step in zip(grads, stepsizes)
-        ]
+        grads = [None if grad is None else tf.convert_to_tensor(grad) for grad in grads]
+        if method != "secant" and prefix:
+            result = _sum_before_prefix(grads, prefix, frontier, inters, stepsizes, points)
+        else:
+            result = [
+                tf.zeros_like(step[: tf.shape(step)[0] // points])
+                if grad is None
+                else _sum_steps(grad, step, points)
+                for grad, step in zip(grads, stepsizes)
+            ]
     return tf.nest.pack_sequence_as(inter, result)
+
+
+def _recipe_prefix(output, inters, stepsizes, points):
+    """The affine ops at the beginning of the network, and the last tensors that they compute.
+
+    No ops and `inters` where there are none, or where the gradient is not all that counts.
+    """
+    ops = _ops_between([output], inters)
+    if any(_factors(step, points) is None for step in stepsizes) or any(map(_has_own_gradient, ops)):
+        return [], inters
+    varying = _varying(ops, inters)
+    rows = inters[0].shape.as_list()[0]
+    affine = {x.ref(): x for x in inters}
+    for op in ops:
+        axes = [0 if t.ref() in affine else None for t in op.inputs]
+        if _is_affine(op, varying, affine) and _row_axis(op, axes, rows) == 0:
+            if op.type != "Reshape" or not _merges(op):
+                affine.update((t.ref(), t) for t in op.outputs)
+    frontier = _first_met([output], affine, ops)
+    prefix = _ops_between(frontier, inters)
+    return (prefix, frontier) if prefix else ([], inters)
+
+
+def _has_own_gradient(op):
+    """Whether `tf.custom_gradient` or `gradient_override_map` gave `op` a gradient."""
+    try:
+        return bool(op.get_attr("_gradient_op_type"))
+    except ValueError:
+        return False
+
+
+def _sum_before_prefix(grads, prefix, frontier, inters, stepsizes, points):
+    """Sums the gradients over the steps at the frontier, and pulls the sum back on the rows of `x`."""
+    factors = [_factors(step, points) for step in stepsizes]
+    rows = inters[0].shape.as_list()[0]
+    batch = tf.shape(factors[0][1])[0] if rows is None else rows // points
+    starts = [x[:batch] for x in inters]
+    values = {x.ref(): start for x, start in zip(inters, starts)}
+    _replay(prefix, values, frontier, Fraction(1, points) if rows else 1)
+    ends, seeds = [], []
+    for grad, tensor in zip(grads, frontier):
+        if grad is not None:
+            ends.append(values[tensor.ref()])
+            total = _weighted_sum(grad, factors[0][0], points)
+            seeds.append(tf.cast(tf.reshape(total, tf.shape(ends[-1])), grad.dtype))
+    result = []
+    for grad, (_, change), x in zip(tf.gradients(ends, starts, grad_ys=seeds), factors, inters):
+        total = tf.zeros_like(change)
+        if grad is not None:
+            total = tf.cast(_widen(tf.convert_to_tensor(grad)) * _widen(change), x.dtype)
+        result.append(_restore_shape(total, [rows and rows // points] + x.shape.as_list()[1:]))
+    return result
 
 
 def _recipe_secant(output, inters, steps):
@@ -369,6 +428,64 @@ def layer_conductance(
         weights = _flat_grad_ys(function, plan, ys, grad_ys)
         result = walk.conductances(weights)
     return tf.nest.pack_sequence_as(layer, result)
+
+
+@_as_it_is
+def path_gradients(ys, xs, baselines=None, num_steps=50, grad_ys=None, per_row=None, name="path_gradients"):
+    """Gradients and outputs at points of the path: what integrated gradients sum up, to look at.
+
+    The interior gradients of Sundararajan et al., https://arxiv.org/abs/1703.01365, section 2. One
+    point runs through the network at a time.
+
+    Args:
+      ys, xs, baselines, grad_ys, per_row: as for `integrated_gradients`.
+      num_steps: number of points `S`, at equal distances and with both ends, from 2 to 1,000,000.
+      name: name scope of the nodes.
+
+    Returns:
+      `(gradients, outputs, alphas)`: the gradients `[S, B, ...]` in the structure of `xs`, the
+      outputs `[S, B]` (entries of `ys` times `grad_ys`, summed), and where the points lie, `[S]`, from
+      0 at the baseline to 1 at `xs`.
+
+    Raises:
+      TypeError, ValueError: as `integrated_gradients`.
+
+    >>> @tf.function
+    ... def f(x):
+    ...     return path_gradients(tf.reduce_sum(x**2, axis=1), x, num_steps=3)
+    >>> gradients, outputs, alphas = f(tf.constant([[1.0, 2.0]]))
+    >>> gradients.numpy().tolist(), outputs.numpy().tolist()
+    ([[[0.0, 0.0]], [[1.0, 2.0]], [[2.0, 4.0]]], [[0.0], [1.25], [5.0]])
+    """
+    function = "path_gradients"
+    with tf.name_scope(name):
+        plan = _Plan(function, ys, xs, per_row)
+        num_steps = _check_steps(function, num_steps, "riemann_trapezoid")
+        starts = plan.full_baselines(_flat_baselines(function, xs, plan.xs, baselines))
+        weights = _flat_grad_ys(function, plan, ys, grad_ys)
+        dtype = _wide(plan.xs[0].dtype)
+        alphas = tf.constant(quadrature(num_steps, "riemann_trapezoid")[0], dtype)
+
+        def point(index):
+            alpha = alphas[index]
+            new = [
+                _restore_shape((1 - tf.cast(alpha, x.dtype)) * start + tf.cast(alpha, x.dtype) * x, x.shape)
+                for x, start in zip(plan.xs, starts)
+            ]
+            made = plan.replay(new)
+            grads = tf.gradients(made, new, grad_ys=weights)
+            grads = [tf.zeros_like(x) if g is None else tf.convert_to_tensor(g) for x, g in zip(new, grads)]
+            total = 0
+            for y, weight in zip(made, weights):
+                total += tf.cast(_sum_features(y if weight is None else y * weight), dtype)
+            return [*grads, total]
+
+        rows = tf.zeros([tf.shape(plan.xs[0])[0]], dtype)
+        if any(op.type in LOOPLESS for op in plan.ops):
+            *grads, outputs = (tf.stack(parts) for parts in zip(*map(point, range(num_steps))))
+        else:
+            *grads, outputs = _map_range(point, 0, num_steps, [*plan.xs, rows])
+    return tf.nest.pack_sequence_as(xs, grads), outputs, alphas
 
 
 @_as_it_is
@@ -641,18 +758,7 @@ class _Plan:
         for op in self.ops:
             if _is_affine(op, self.varying, {r for r in affine if r not in keep}):
                 affine.update((t.ref(), t) for t in op.outputs if t.ref() in self.row_led)
-        made_by = {out.ref(): op for op in self.ops for out in op.outputs}
-        frontier, seen, stack = {}, set(), [t for t in self.ys + self.layers]
-        while stack:
-            tensor = stack.pop()
-            if tensor.ref() in seen:
-                continue
-            seen.add(tensor.ref())
-            if tensor.ref() in affine:
-                frontier[tensor.ref()] = tensor
-            elif tensor.ref() in made_by:
-                stack.extend(made_by[tensor.ref()].inputs)
-        self.frontier = [t for r, t in affine.items() if r in frontier]
+        self.frontier = _first_met(self.ys + self.layers, affine, self.ops)
         self.prefix = _ops_between(self.frontier, self.xs + self.roots)
         self.rest = _ops_between(self.ys + self.layers, self.frontier + self.roots)
 
@@ -725,6 +831,22 @@ def _ops_between(ys, sources):
             path.append(op)
             reached.update(t.ref() for t in op.outputs)
     return path
+
+
+def _first_met(ys, among, ops):
+    """Those of `among` (`ref()` -> tensor) that ways back from `ys` through `ops` meet first."""
+    made_by = {out.ref(): op for op in ops for out in op.outputs}
+    met, seen, stack = set(), set(), list(ys)
+    while stack:
+        tensor = stack.pop()
+        if tensor.ref() in seen:
+            continue
+        seen.add(tensor.ref())
+        if tensor.ref() in among:
+            met.add(tensor.ref())
+        elif tensor.ref() in made_by:
+            stack.extend(made_by[tensor.ref()].inputs)
+    return [t for ref, t in among.items() if ref in met]
 
 
 def _roots_above(tensors, xs, rows):
@@ -1097,7 +1219,7 @@ def _replay(ops, values, keep, copies=1):
       ops: from `_ops_between`.
       values: original tensor's `ref()` -> the tensor to read instead; extended with the outputs.
       keep: tensors whose new values are wanted.
-      copies: factor of the rows, for shapes that hold a static batch size.
+      copies: factor of the rows (a fraction where they become fewer), for shapes that hold them.
 
     Returns:
       The new ops, dependencies first.
@@ -1258,11 +1380,14 @@ def _batch_norm(op, inputs, made):
 def _scale_shape(op, shape, copies):
     """The constant shape of a reshape, for `copies` times the rows."""
     value, before = tf.get_static_value(shape), tf.get_static_value(op.inputs[1])
+    if value is None and shape is op.inputs[1] and op.outputs[0].shape.is_fully_defined():
+        # Put together from constants, as tf.shape(x)[0] is one where the batch size is known.
+        value = before = op.outputs[0].shape.as_list()
     # What was computed from the shapes of replayed tensors counts their rows already.
     if value is None or before is None or value[0] == -1 or value[0] != before[0]:
         return shape
     value = np.array(value)
-    value[0] *= copies
+    value[0] = int(value[0] * copies)
     return tf.constant(value, shape.dtype)
 
 
@@ -2687,14 +2812,19 @@ def _sum_steps(grad, stepsize, steps):
         total = tf.reduce_sum(tf.reshape(terms, tf.concat([[steps], shape], 0)), axis=0)
     else:
         # Half the work: the weights times the gradients, then once times the change.
-        weights, change = (tf.cast(f, wide) for f in factors)
-        total = tf.matmul(tf.reshape(weights, [1, -1]), tf.reshape(tf.cast(grad, wide), [steps, -1]))
-        total = tf.reshape(total, shape) * change
+        weights, change = factors
+        total = tf.reshape(_weighted_sum(grad, weights, steps), shape) * tf.cast(change, wide)
     total = tf.cast(total, grad.dtype)
     if stepsize.shape.rank is not None:
         rows = stepsize.shape.as_list()[0]
         total.set_shape([None if rows is None else rows // steps] + stepsize.shape.as_list()[1:])
     return total
+
+
+def _weighted_sum(grad, weights, steps):
+    """Sum over steps of `weights * grad`, `[S * B, ...]` -> `[1, B * ...]`, in float32 at least."""
+    grad = _widen(grad)
+    return tf.matmul(tf.reshape(tf.cast(weights, grad.dtype), [1, -1]), tf.reshape(grad, [steps, -1]))
 
 
 def _factors(stepsize, steps):

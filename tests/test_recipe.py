@@ -497,6 +497,85 @@ def conv_net(keras):
     )
 
 
+@tf.custom_gradient
+def doubled(z):
+    """The identity, with twice its gradient."""
+    return tf.identity(z), lambda grad: 2 * grad
+
+
+def prefix_networks():
+    """Networks that begin with affine ops of all kinds."""
+    w = tf.constant(normal(12, 7, seed=3))
+    kernel, thin = tf.constant(normal(2, 2, 2, 3, seed=4)), tf.constant(normal(2, 2, 2, 1, seed=5))
+    stats = [tf.constant(np.abs(normal(3, seed=k)) + 0.5) for k in range(4)]
+
+    def image(z):
+        return tf.reshape(z, [tf.shape(z)[0], 3, 2, 2])
+
+    def normalized(z):
+        z = tf.nn.conv2d(image(z), kernel, 1, "SAME")
+        return tf.tanh(tf.nn.batch_normalization(z, *stats, 1e-3))
+
+    return {
+        "affine to the end": lambda z: z @ w,
+        "flattened": lambda z: tf.tanh(tf.reshape(image(z) * 2, [-1, 12]) @ w),
+        "convolutions": normalized,
+        "depthwise": lambda z: tf.tanh(tf.nn.depthwise_conv2d(image(z), thin, [1] * 4, "SAME")),
+        "residual": lambda z: tf.nn.relu(z @ w)[:, :4] + z[:, :4] ** 2 + 3 * z[:, 1:5],
+        "the input after all": lambda z: tf.reduce_sum(z @ w, axis=1) * tf.sin(z[:, 0]),
+        "slices": lambda z: tf.tanh(z[:, :4]) * tf.tanh(z[:, 4:8] - 1) + tf.exp(-z[:, 8:]),
+        "a custom gradient": lambda z: tf.tanh(doubled(z @ w) / 3),
+        "a custom gradient further on": lambda z: doubled(tf.tanh(z @ w / 3)),
+        "a row factor": lambda z: tf.tanh(z * tf.cast(tf.range(tf.shape(z)[0])[:, None] % 3, z.dtype)),
+    }
+
+
+class TestPrefix:
+    """Affine ops at the beginning are gone back through once, and not once per step."""
+
+    @pytest.mark.parametrize("static", [False, True])
+    @pytest.mark.parametrize("name", list(prefix_networks()))
+    def test_the_sum_of_gradients_is_the_same(self, name, static):
+        def build(x):
+            output = prefix_networks()[name]
+            inter, stepsize, _ = ig.linear_interpolation(x, 5, baseline=0.3)
+            result = ig.build_ig(inter, stepsize, output(inter), 5)
+            # By hand: whatever tf.gradients says at the rows, times the steps.
+            terms = tf.gradients(output(inter), inter)[0] * stepsize
+            return result, tf.reduce_sum(tf.reshape(terms, [5, 4, 12]), axis=0)
+
+        actual, expected = in_function(build, normal(4, 12), shape=np.shape if static else any_batch)
+        np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-12)
+
+    def test_a_gradient_by_override_counts(self):
+        @tf.RegisterGradient("TestPrefixTripled")
+        def tripled(op, grad):
+            return 3 * grad
+
+        def build(x):
+            inter, stepsize, _ = ig.linear_interpolation(x, 3)
+            with inter.graph.gradient_override_map({"Identity": "TestPrefixTripled"}):
+                z = tf.identity(2 * inter)
+            return ig.build_ig(inter, stepsize, z, 3)
+
+        (actual,) = in_session(lambda x: [build(x)], normal(2, 4))
+        np.testing.assert_allclose(actual, 6 * normal(2, 4))
+
+    def test_the_first_layer_is_gone_back_through_on_the_rows_of_the_batch(self):
+        shapes = []
+
+        @tf.function(input_signature=[tf.TensorSpec([4, 12], tf.float64)])
+        def explain(x):
+            inter, stepsize, _ = ig.linear_interpolation(x, 5)
+            result = ig.build_ig(inter, stepsize, prefix_networks()["flattened"](inter), 5)
+            made = [op for op in x.graph.get_operations() if op.type == "MatMul"]
+            shapes.extend(op.outputs[0].shape.as_list() for op in made)
+            return result
+
+        explain(tf.constant(normal(4, 12)))
+        assert [4, 12] in shapes and [20, 12] not in shapes
+
+
 class TestModels:
     @pytest.mark.parametrize("package", ["tf.keras", "tf_keras"])
     @pytest.mark.parametrize("jit_compile", [None, True])

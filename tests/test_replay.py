@@ -188,6 +188,21 @@ class TestIntegratedGradients:
             )
             assert_close(result, expected[0], 1e-12)
 
+    @BATCHES
+    @BOTH
+    def test_shapes_that_begin_with_the_size_of_the_batch_follow_it(self, method, static):
+        def network(x):
+            rows = tf.shape(x)[0]  # a constant where the batch is static
+            parts = tf.nn.elu(tf.reshape(tf.reshape(x, [rows, 2, 2]) * 2 - 1, tf.stack([rows, 4])))
+            return tf.reduce_sum(tf.reshape(parts, [rows, 2, -1]) ** 2, axis=[1, 2])
+
+        def build(x):
+            return ig.integrated_gradients(network(x), x, BASELINE, 400, method)
+
+        expected = brute_force(tape_gradients(network), [X], [BASELINE], midpoints(4000))
+        result = as_graph(build, [X], static)
+        assert_close(result, expected[0], 1e-4)
+
 
 class TestRows:
     """Tensors beside `xs`: one entry per row, or shared by all of them."""
@@ -901,3 +916,63 @@ class TestTraining:
         ahead, behind = (loss_and_gradient(X, W + s * direction)[0] for s in (step, -step))
         expected = (ahead - behind) / (2 * step)
         np.testing.assert_allclose(tf.reduce_sum(gradient * direction), expected, rtol=1e-5, atol=1e-7)
+
+
+class TestPathGradients:
+    @BATCHES
+    def test_gradients_and_outputs_at_every_point(self, static):
+        xs = {"a": X, "b": X[:, :2] * 2}
+
+        def network(a, b):
+            return smooth(a) * tf.reduce_sum(b**2, axis=1, keepdims=True)
+
+        def build(a, b):
+            weights = tf.constant([[1.0, -2, 0], [0, 1, 0], [3, 0, 1]], tf.float64)
+            ys = network(a, b)
+            return ig.path_gradients(ys, {"a": a, "b": b}, 0.5, 4, grad_ys=weights)
+
+        gradients, outputs, alphas = as_graph(build, [xs["a"], xs["b"]], static)
+        np.testing.assert_allclose(alphas, [0, 1 / 3, 2 / 3, 1])
+        assert gradients["a"].shape == (4, 3, 4) and gradients["b"].shape == (4, 3, 2)
+        weights = np.array([[1.0, -2, 0], [0, 1, 0], [3, 0, 1]])
+        slopes = tape_gradients(lambda a, b: network(a, b) * weights)
+        for s, alpha in enumerate(alphas):
+            point = [0.5 + alpha * (x - 0.5) for x in xs.values()]
+            for key, expected in zip(xs, slopes(point)):
+                assert_close(gradients[key][s], expected, 1e-12)
+            assert_close(outputs[s], np.sum(network(*point).numpy() * weights, axis=1), 1e-12)
+
+    def test_the_trapezoid_over_them_is_the_attribution(self):
+        def build(x):
+            ys = smooth(x)[:, 1]
+            gradients = ig.path_gradients(ys, x, BASELINE, 6)[0]
+            return gradients, ig.integrated_gradients(ys, x, BASELINE, 6, "riemann_trapezoid")
+
+        gradients, expected = as_graph(build, [X], False)
+        mean = (gradients[0] / 2 + gradients[1:-1].sum(axis=0) + gradients[-1] / 2) / 5
+        assert_close(mean * (X - BASELINE), expected, 1e-12)
+
+    def test_a_mask_beside_is_read_for_its_own_row(self):
+        def build(x, mask):
+            return ig.path_gradients(tf.reduce_sum(tf.tanh(x) * mask, axis=1), x, None, 3)[0]
+
+        mask = RNG.normal(size=(3, 4))
+        gradients = as_graph(build, [X, mask], False)
+        for s, alpha in enumerate([0, 0.5, 1]):
+            assert_close(gradients[s], mask * (1 - np.tanh(alpha * X) ** 2), 1e-12)
+
+    def test_branches_of_tensorflow_1(self):
+        with tf.Graph().as_default(), v1.Session() as session:
+            x = v1.placeholder(tf.float64, [None, 4])
+            v1.disable_control_flow_v2()
+            try:
+                ys = v1.cond(v1.placeholder_with_default(True, []), lambda: tf.sin(x), lambda: x)
+            finally:
+                v1.enable_control_flow_v2()
+            gradients = session.run(ig.path_gradients(ys, x, None, 3)[0], {x: X})
+        assert_close(gradients, np.cos(np.array([0, 0.5, 1])[:, None, None] * X), 1e-12)
+
+    @pytest.mark.parametrize("steps, error", [(1, ValueError), (0, ValueError), (2.5, TypeError)])
+    def test_both_ends_are_needed(self, steps, error):
+        with pytest.raises(error, match="path_gradients: num_steps"):
+            as_graph(lambda x: ig.path_gradients(smooth(x), x, None, steps)[0], [X], False)

@@ -21,17 +21,17 @@ import attribution_methods_tf as methods
 import integrated_gradients_tf as ig
 
 v1 = tf.compat.v1
-EXAMPLES = int(os.environ.get("EXAMPLES", 4))
+EXAMPLES = int(os.environ.get("EXAMPLES", 3))
 STEPS = 5
 RULES = ["riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid", "gausslegendre"]
 MIRRORED = {"riemann_left": "riemann_right", "riemann_right": "riemann_left"}
 OUTPUTS = np.array([1.0, -2.0, 0.5])  # no weights that softmax is indifferent to
 
 
-def check(**drawn):
+def check(share=1, **drawn):
     """A property, without shrinking: a network is small and printed whole."""
     options = settings(
-        max_examples=EXAMPLES,
+        max_examples=max(1, int(EXAMPLES * share)),
         derandomize=True,
         deadline=None,
         database=None,
@@ -253,7 +253,7 @@ def test_the_only_feature_that_differs_gets_the_whole_change(network, seed):
     assert all(not (part * (1 - mask)).any() for part, mask in zip(points, masks))
 
 
-@check(network=random_networks.networks(most_layers=3), kind=random_networks.KINDS, seed=SEEDS)
+@check(network=random_networks.networks(most_layers=2), kind=random_networks.KINDS, seed=SEEDS)
 def test_features_without_influence_get_nothing(network, kind, seed):
     random = np.random.RandomState(seed)
     xs, bs = random_networks.ends(network, seed, kind=kind)
@@ -265,11 +265,13 @@ def test_features_without_influence_get_nothing(network, kind, seed):
 
     for name, parts in run(build, xs, bs).items():
         for part, mask in zip(parts, masks):
-            assert not (part * (1 - mask)).any(), name
+            # Replays of other numbers of rows are equal to rounding.
+            bound = 1e-12 if name in {"occlusion", "shapley_value_sampling"} else 0
+            assert (np.abs(part * (1 - mask)) <= bound).all(), name
             assert np.isfinite(part).all(), name
 
 
-@check(network=random_networks.networks(most_layers=2), seed=SEEDS)
+@check(share=0.7, network=random_networks.networks(most_inputs=1, most_layers=2), seed=SEEDS)
 def test_attributions_are_linear_in_the_network(network, seed):
     xs, bs = random_networks.ends(network, seed)
     other = network._replace(seed=seed + 1, head="linear")
@@ -282,7 +284,7 @@ def test_attributions_are_linear_in_the_network(network, seed):
         }
         for steps in (4, 64):
             method = integrated("secant", steps)
-            exact[steps] = method(2 * f - 3 * g, xs, bs), method(f, xs, bs), method(g, xs, bs)
+            exact[f"{steps} steps"] = method(2 * f - 3 * g, xs, bs), method(f, xs, bs), method(g, xs, bs)
         # Of several outputs of one network, secant is linear too.
         y, (a, b) = network(*xs), np.eye(3)[:2]
         exact["outputs"] = [
@@ -292,7 +294,7 @@ def test_attributions_are_linear_in_the_network(network, seed):
         return exact
 
     found = run(build, xs, bs)
-    few, many = (found.pop(steps) for steps in (4, 64))
+    few, many = (found.pop(f"{steps} steps") for steps in (4, 64))
     for name, (both, f, g) in found.items():
         assert_same(both, [2 * p - 3 * q for p, q in zip(f, g)], 1e-9, name, floor=1e-12)
     gaps = [
@@ -326,7 +328,11 @@ TWINS = {
     "relu": (tf.nn.relu, lambda z: tf.maximum(z, 0), lambda z: (z + tf.abs(z)) / 2),
     "sigmoid": (tf.sigmoid, lambda z: 1 / (1 + tf.exp(-z)), lambda z: (tf.tanh(z / 2) + 1) / 2),
     "silu": (tf.nn.silu, lambda z: z * tf.sigmoid(z), lambda z: z / (1 + tf.exp(-z))),
-    "gelu": (tf.nn.gelu, lambda z: z * tf.math.erfc(-z / 2**0.5) / 2, lambda z: tf.nn.gelu(z * 2 / 2)),
+    "gelu": (
+        lambda z: z * (1 + tf.math.erf(z / 2**0.5)) / 2,
+        lambda z: z * tf.math.erfc(-z / 2**0.5) / 2,
+        lambda z: z - z * tf.math.erfc(z / 2**0.5) / 2,
+    ),
     "softplus": (tf.nn.softplus, lambda z: tf.math.log1p(tf.exp(z)), lambda z: -tf.math.log(tf.sigmoid(-z))),
     "square": (tf.square, lambda z: z * z, lambda z: tf.pow(z, 2.0)),
     "leaky": (
@@ -348,7 +354,8 @@ PRODUCTS = (
 
 
 @check(
-    names=st.lists(st.sampled_from(list(TWINS)), min_size=1, max_size=3),
+    share=0.7,
+    names=st.lists(st.sampled_from(list(TWINS)), min_size=1, max_size=2),
     which=st.sampled_from([1, 2]),
     seed=SEEDS,
 )
@@ -378,7 +385,7 @@ def test_the_same_function_written_otherwise_gets_the_same(names, which, seed):
     assert gaps[1] <= max(gaps[0] / 3, 1e-3)
 
 
-@check(network=random_networks.networks(most_layers=3), kind=random_networks.KINDS, seed=SEEDS)
+@check(share=0.7, network=random_networks.networks(most_layers=3), kind=random_networks.KINDS, seed=SEEDS)
 def test_swapping_input_and_baseline_changes_the_sign(network, kind, seed):
     xs, bs = random_networks.ends(network, seed, kind=kind)
 
@@ -407,7 +414,8 @@ def test_swapping_input_and_baseline_changes_the_sign(network, kind, seed):
 
 
 @check(
-    network=random_networks.networks(most_inputs=1, most_layers=3),
+    share=0.7,
+    network=random_networks.networks(most_inputs=1, most_layers=2),
     seed=SEEDS,
     static=st.booleans(),
     poison=st.sampled_from([np.nan, np.inf, -np.inf]),
@@ -451,6 +459,7 @@ def test_rows_do_not_know_their_neighbours(network, seed, static, poison):
 
 
 @check(
+    share=0.7,
     network=random_networks.networks(),
     seed=SEEDS,
     static=st.booleans(),
@@ -463,10 +472,10 @@ def test_neither_blocks_nor_columns_change_a_number(network, seed, static, metho
     def build(xs, bs):
         merged, ys = network.parts(*xs)
         whole = ig.integrated_gradients(ys, xs, bs, **options)
-        blocks = [ig.integrated_gradients(ys, xs, bs, max_rows=rows, **options) for rows in (6, 9, 1000)]
+        blocks = [ig.integrated_gradients(ys, xs, bs, max_rows=rows, **options) for rows in (6, 9)]
         columns = ig.integrated_jacobian(ys, xs, bs, **options)
         narrow = ig.integrated_jacobian(ys, xs, bs, max_rows=6, **options)
-        layer = [[ig.layer_conductance(ys, merged, xs, bs, max_rows=n, **options)] for n in (None, 6, 9)]
+        layer = [[ig.layer_conductance(ys, merged, xs, bs, max_rows=n, **options)] for n in (None, 9)]
         return whole, blocks, columns, narrow, layer
 
     whole, blocks, columns, narrow, (layer, *layers) = run(build, xs, bs, static)

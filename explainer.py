@@ -1219,17 +1219,17 @@ def _check_nan(inputs, start=0):
 @contextlib.contextmanager
 def _naming_rows(done, rows=None):
     """Says in which rows something failed, and what is done."""
-    where = f"rows from {done} on" if rows is None else _rows(range(done, done + rows))
-    before = f"{_rows(range(done))} done before" if done else "nothing was done before"
     try:
         yield
-    except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(f"Explainer: interrupted in {where}; {before}.") from error
-    except Exception as error:
-        doing = "reading of the data set failed in" if rows is None else "failed in"
+    except (KeyboardInterrupt, Exception) as error:
+        where = f"rows from {done} on" if rows is None else _rows(range(done, done + rows))
+        before = f"{_rows(range(done))} done before and not lost" if done else "nothing was done before"
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(f"Explainer: interrupted in {where}; {before}.") from error
+        what = "reading the data set failed at" if rows is None else "failed in"
         raise RuntimeError(
-            f"Explainer: {doing} {where}; {before} and not lost. Explain the others by leaving these out; if "
-            f"memory ran out, lower batch_size. It said: {type(error).__name__}: {error}"
+            f"Explainer: {what} {where}, expected a batch that runs; {before}. Leave these rows out, or "
+            f"lower batch_size if memory ran out. It said: {type(error).__name__}: {error}"
         ) from error
 
 

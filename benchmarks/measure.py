@@ -85,8 +85,8 @@ def _status(field):
     raise KeyError(field)
 
 
-def peak_above_idle(run):
-    """Bytes by which `run()` raises this process' peak resident memory above what it holds now.
+def peak_memory(run):
+    """Peak resident memory while `run()` runs, in bytes: above what the process holds now, and whole.
 
     Call it once in a process of its own (`in_child`): memory that an earlier call returned to the
     allocator but not to the system would hide what the next one needs.
@@ -96,12 +96,14 @@ def peak_above_idle(run):
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
         idle = _status("VmRSS")
         run()
-        return _status("VmHWM") - idle
+        peak = _status("VmHWM")
     except OSError:  # no /proc: the mark is since the process began
         unit = 1 if platform.system() == "Darwin" else 1024
         idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         run()
-        return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - idle) * unit
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        idle *= unit
+    return peak - idle, peak
 
 
 def markdown(header, rows):

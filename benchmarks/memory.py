@@ -2,9 +2,9 @@
 
 `python benchmarks/memory.py` prints two Markdown tables: the peak at 5,000 steps beside that at 50
 for two of the networks, and the peak for a MobileNetV2 with two images of 224x224 at 200 steps,
-with the default block and with `max_rows=4`. Every figure is the median of processes of their own,
-above what the process held once the network and the images were there; so tracing and the thread
-pools count.
+with the default block and with `max_rows=4`. Every figure is the median of processes of their own:
+of the whole process, and above what it held once the network and the images were there. The latter
+counts tracing and the thread pools too, and starting a loop at all takes a few MiB.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import integrated_gradients_tf as ig
 
 
 def child(name, batch, steps, method, max_rows):
-    """Peak memory of one call, in bytes."""
+    """Peak memory of one call, in bytes: above idle, and of the whole process."""
     batch, steps, max_rows = int(batch), int(steps), int(max_rows) or None
     if name == "mobilenet":
         model = keras.applications.MobileNetV2(weights=None)
@@ -36,15 +36,14 @@ def child(name, batch, steps, method, max_rows):
         output = model(x, training=False)[:, 0]
         return ig.integrated_gradients(output, x, None, steps, method, max_rows=max_rows)
 
-    return measure.peak_above_idle(lambda: attribute(x).numpy())
+    return measure.peak_memory(lambda: attribute(x).numpy())
 
 
 def peak(repeats, name, batch, steps, method, max_rows=0):
-    measure.progress(
-        f"{name}: {batch} images, {steps} steps, {method}, max_rows={max_rows or None}"
-    )
+    measure.progress(f"{name}: {batch} images, {steps} steps, {method}, max_rows={max_rows or None}")
     arguments = (__file__, name, batch, steps, method, max_rows)
-    return statistics.median(measure.in_child(*arguments) for _ in range(repeats))
+    runs = [measure.in_child(*arguments) for _ in range(repeats)]
+    return [statistics.median(values) for values in zip(*runs)]
 
 
 def main():
@@ -64,18 +63,18 @@ def main():
         for name in ("mlp", "cnn"):
             for method in options.methods:
                 few, many = (
-                    peak(options.repeats, name, options.batch, steps, method)
-                    for steps in (50, 5000)
+                    peak(options.repeats, name, options.batch, steps, method) for steps in (50, 5000)
                 )
-                cells = (f"{few / measure.MIB:.0f}", f"{many / measure.MIB:.0f}")
-                table.append((networks.NETWORKS[name][1], method, *cells, f"{many / few:.2f}"))
-        header = ("network", "method", "50 steps, MiB", "5,000 steps, MiB", "ratio")
-        print(measure.markdown(header, table) + "\n")
+                cells = [f"{value / measure.MIB:.0f}" for pair in zip(few, many) for value in pair]
+                ratio = f"{many[1] / few[1]:.3f}"
+                table.append((networks.NETWORKS[name][1], method, *cells, ratio))
+        header = "network|method|50 steps, MiB above idle|5,000 steps|50 steps, MiB in all|5,000 steps|ratio"
+        print(measure.markdown(header.split("|"), table) + "\n")
     if options.only != "steps":
         table = []
         for method in options.methods:
             for max_rows in (0, 4):
-                bytes_ = peak(1, "mobilenet", 2, 200, method, max_rows)
+                bytes_ = peak(1, "mobilenet", 2, 200, method, max_rows)[0]
                 table.append((method, max_rows or "default", f"{bytes_ / 2**30:.2f}"))
         print(measure.markdown(("MobileNetV2, method", "max_rows", "peak, GiB"), table))
 

@@ -86,7 +86,7 @@ def child(graph, variant, name, classes, batch, steps):
         for _ in range(3):
             function()
 
-    return measure.peak_above_idle(run)
+    return measure.peak_memory(run)[0]
 
 
 def main():

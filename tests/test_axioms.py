@@ -5,12 +5,9 @@ ones every time; the environment variable EXAMPLES asks for more.
 """
 
 import os
-import re
 import warnings
-from pathlib import Path
 
 import numpy as np
-import pytest
 import random_networks
 import tensorflow as tf
 from hypothesis import HealthCheck, Phase, given, settings

@@ -1,0 +1,130 @@
+"""Breaks the product on purpose and asks whether the tests notice: `python tests/mutations.py`.
+
+Every mutation replaces one piece of text in a copy of the repository and runs a few tests there, which
+have to fail. A text that is not found exactly once is an error: the product has changed, change the
+mutation. `--only WORD` runs some of them, `--list` none.
+"""
+
+# ruff: noqa: E501
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+IG, METHODS = "integrated_gradients_tf.py", "attribution_methods_tf.py"
+SECANT, RULES, REPLAY = "tests/test_secant.py", "tests/test_rules.py", "tests/test_replay.py"
+RECIPE, OTHERS, AXIOMS = "tests/test_recipe.py", "tests/test_attribution_methods.py", "tests/test_axioms.py"
+CONFORMANCE, HOSTILE = "tests/test_conformance.py", "tests/test_hostile.py"
+
+# (what is broken, file, text, its replacement, tests that notice)
+MUTATIONS = [
+    ("left for right", IG, '"riemann_left": lambda n: (np.arange(n) / n', '"riemann_left": lambda n: (np.arange(1, n + 1) / n', [RECIPE]),
+    ("middle by half a step", IG, "(np.arange(n) + 0.5) / n", "(np.arange(n) + 0.0) / n", [RECIPE]),
+    ("a trapezoid with full weights at its ends", IG, "    weights[[0, -1]] /= 2\n", "", [RECIPE]),
+    ("Gauss-Legendre weights not halved", IG, "weights = [rules[size][1] / 2 / panels for size in sizes]", "weights = [rules[size][1] / panels for size in sizes]", [RECIPE]),
+    ("panels shifted by one", IG, "points = [(i + (rules[size][0] + 1) / 2) / panels", "points = [(i + 1 + (rules[size][0] + 1) / 2) / panels", [RECIPE]),
+    ("the path from x to the baseline", IG, "np.stack([1 - points, points], 1)", "np.stack([points, 1 - points], 1)", [RECIPE]),
+    ("the sign of the step", IG, "step = _column(weights, tensor) * (tensor - start)", "step = _column(weights, tensor) * (start - tensor)", [RECIPE]),
+    ("the change without the baseline", IG, "(_widen(x) - _widen(self.base[index]))", "_widen(x)", [AXIOMS]),
+    ("the mean over steps forgotten", IG, "            total = total / self.steps\n", "", [REPLAY]),
+    ("the last block of steps not cut off", IG, "weights = tf.where(at < steps, tf.gather(weights, last), 0)", "weights = tf.gather(weights, last)", [AXIOMS]),
+    ("weights of steps forgotten", IG, "share = self.weights * walk.steps if weighted else tf.ones_like(self.weights)", "share = tf.ones_like(self.weights)", [AXIOMS]),
+    ("grad_ys forgotten", IG, "weight = tf.ones(tf.shape(y), y.dtype) if weight is None else weight\n", "weight = tf.ones(tf.shape(y), y.dtype)\n", [REPLAY]),
+    ("stop_gradients forgotten in the replay", IG, "grads = tf.gradients(ys, at, grad_ys=seeds, stop_gradients=at)", "grads = tf.gradients(ys, at, grad_ys=seeds)", [AXIOMS, REPLAY, "tests/test_graphs.py"]),
+    ("the slope of an op twice", IG, "return tf.gradients(out, ins[slot], grad, stop_gradients=ins)[0]", "return tf.gradients(out, ins[slot], 2 * grad, stop_gradients=ins)[0]", [RULES]),
+    ("one adjoint kept where several meet", IG, "adjoints[ref] = parts = [tf.add_n(parts)]", "adjoints[ref] = parts = parts[:1]", [AXIOMS]),
+    ("tensors beside the path not repeated", IG, "values[root.ref()] = tf.tile(root, multiples)", "values[root.ref()] = tf.repeat(root, copies, axis=0)", [REPLAY]),
+    ("starts for ends in conductance", IG, "_widen(self.cuts.of(t, 1)) - _widen(self.cuts.of(t, 0))", "_widen(self.cuts.of(t, 0)) - _widen(self.cuts.of(t, 1))", [REPLAY, AXIOMS]),
+    ("Relu's slope at its start only", IG, "return _ratio(op.outputs[0] + other.outputs[0], size0 + size1)", "return _ratio(op.outputs[0], size0)", [SECANT]),
+    ("Relu6 without its upper kink", IG, "return _ramp(z0, z1) - _ramp(z0 - 6, z1 - 6)", "return _ramp(z0, z1)", [RULES]),
+    ("the slope of Abs by its size", IG, "return _ratio(z0 + z1, tf.abs(z0) + tf.abs(z1))", "return _ratio(tf.abs(z0) + tf.abs(z1), z0 + z1)", [RULES]),
+    ("no derivative where a slope cancels", IG, "near = same | (tf.abs(mean * change - gain) <= rounding)", "near = same", [RULES]),
+    ("a product at its start", IG, "mean = p0 if p0 is p1 else (p0 + p1) / 2", "mean = p0", [RULES]),
+    ("a quotient with the wrong sign", IG, "_unbroadcast(-grads[0] * mean / (b0 * b1), b0)", "_unbroadcast(grads[0] * mean / (b0 * b1), b0)", [RULES]),
+    ("ties of Maximum share half", IG, "return tf.where(tf.equal(first0, first1), tf.cast(first0, gap0.dtype), crossing)", "return tf.fill(tf.shape(gap0 + gap1), tf.constant(0.5, gap0.dtype))", [RULES]),
+    ("max pooling by the mean of both ends", IG, "first = _half_ratio(y0 - then, y1 - now)", "first = tf.ones_like(y0) / 2", [RULES, SECANT]),
+    ("the reduction Max with winners swapped", IG, "return won1 + _half_ratio(gap0, gap1) * (won0 - won1)", "return won0 + _half_ratio(gap0, gap1) * (won1 - won0)", [RULES]),
+    ("softmax without its correction", IG, "return [mean + missing * direction]", "return [mean]", [RULES]),
+    ("the rule of MatMul dropped", IG, '    "MatMul": _matmul,\n', '    "MatMul": lambda op, other, grads: _default_rule(op, None, grads),\n', [RULES]),
+    ("secant points shifted by one", IG, "at = tf.minimum(index * size + tf.range(size + 1), steps)", "at = tf.minimum(index * size + tf.range(1, size + 2), steps)", [SECANT]),
+    ("points where nothing switches", IG, "crosses = (before < 0) & (after > 0) | (before > 0) & (after < 0)", "crosses = (before < 0) & (after < 0) | (before > 0) & (after > 0)", [SECANT]),
+    ("points that are not mirrored", IG, "bins = tf.where(crosses, tf.where(before < after, bins, BINS - 1 - bins), BINS)", "bins = tf.where(crosses, bins, BINS)", [SECANT]),
+    ("auto takes secant for smooth networks", IG, 'method = "secant" if plan.kinked else "gausslegendre"', 'method = "gausslegendre" if plan.kinked else "secant"', [SECANT]),
+    ("batch norm in training mode let through", IG, "if strict and _mixes_rows(op, inputs, self.rows)", "if False and _mixes_rows(op, inputs, self.rows)", [REPLAY]),
+    ("dropout let through", IG, "        if random:\n", "        if False:\n", [REPLAY]),
+    ("completeness with the wrong sign", IG, "total -= tf.cast(_sum_features(change), total.dtype)", "total += tf.cast(_sum_features(change), total.dtype)", [REPLAY]),
+    ("Rescale without its guard", METHODS, "near = tf.abs(change) <= 1e-5", "near = tf.abs(change) < 0", [OTHERS]),
+    ("the stabilizer of LRP with one sign", METHODS, "tf.where(z >= 0, epsilon, -epsilon)", "epsilon", [OTHERS]),
+    ("saliency with its sign", METHODS, "result = [tf.abs(grad) for grad in grads]", "result = list(grads)", [OTHERS]),
+    ("occlusion not shared by the windows", METHODS, "result.append(_as(x, total / tf.constant(grid.shares, total.dtype)))", "result.append(_as(x, total))", [OTHERS]),
+    ("Shapley credits of the order before", METHODS, "tf.cast(tf.equal(turn, now), after.dtype)", "tf.cast(tf.equal(turn, now + 1), after.dtype)", [OTHERS]),
+    ("expected gradients without the mean", METHODS, "chosen = _uniform(rows, seed, 2 * draw, maxval", "chosen = 0 * _uniform(rows, seed, 2 * draw, maxval", [OTHERS]),
+    ("the same noise for every copy", METHODS, "seed, copy * inputs + i)", "seed, i)", [OTHERS]),
+]  # fmt: skip
+
+
+def check():
+    """The mutations whose text is not found exactly once."""
+    texts = {name: (ROOT / name).read_text("utf-8") for name in (IG, METHODS)}
+    return [(m[0], texts[m[1]].count(m[2])) for m in MUTATIONS if texts[m[1]].count(m[2]) != 1]
+
+
+def caught(copy, mutation):
+    """Whether a test fails in `copy` once it is broken."""
+    _, name, text, replacement, tests = mutation
+    path = copy / name
+    whole = path.read_text("utf-8")
+    path.write_text(whole.replace(text, replacement), "utf-8")
+    try:
+        for test in tests:
+            command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", test]
+            done = subprocess.run(
+                command, cwd=copy, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(copy)}
+            )
+            if done.returncode == 1:
+                failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+                return failed[0].split(" - ")[0].split(" ", 1)[1] if failed else test
+            if done.returncode:
+                raise RuntimeError(f"{test} did not run:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    finally:
+        path.write_text(whole, "utf-8")
+    return None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="run the mutations whose name contains this")
+    parser.add_argument("--list", action="store_true", help="run none")
+    options = parser.parse_args()
+    missing = check()
+    for name, count in missing:
+        print(f"{name}: its text is there {count} times, expected once", file=sys.stderr)
+    if missing:
+        return 2
+    chosen = [m for m in MUTATIONS if options.only in m[0]]
+    if options.list:
+        for number, mutation in enumerate(chosen, 1):
+            print(f"{number}. {mutation[0]} ({mutation[1]})")
+        return 0
+    survived = []
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory) / "repository"
+        ignored = shutil.ignore_patterns(
+            ".git", ".venv*", "build", "__pycache__", ".hypothesis", "*.egg-info"
+        )
+        shutil.copytree(ROOT, copy, ignore=ignored)
+        for number, mutation in enumerate(chosen, 1):
+            by = caught(copy, mutation)
+            survived += [] if by else [mutation[0]]
+            print(f"{number}. {mutation[0]}: {'caught by ' + by if by else 'SURVIVED'}", flush=True)
+    print(f"{len(chosen) - len(survived)} of {len(chosen)} caught")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

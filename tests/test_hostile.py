@@ -1,0 +1,318 @@
+"""Wrong arguments of every kind: a call either works or is refused by our own check."""
+
+import warnings
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import attribution_methods_tf as methods
+import integrated_gradients_tf as ig
+
+v1 = tf.compat.v1
+CALLS = 40  # of each function
+B, F, C = 3, 4, 2
+RNG = np.random.RandomState(0)
+W, V = RNG.normal(size=(F, 5)).astype(np.float32), RNG.normal(size=(5, C)).astype(np.float32)
+EAGER = tf.constant([[1.0] * F] * B)
+VARIABLE = tf.Variable([[1.0] * F] * B)
+with tf.Graph().as_default():
+    FOREIGN = v1.placeholder(tf.float32, [B, F], "foreign")
+KERAS = tf.keras.Input((F,))
+
+
+class Scene:
+    """A small network in the graph under construction, with what stands beside it."""
+
+    def __init__(self, rows):
+        self.x = v1.placeholder(tf.float32, [rows, F], "x")
+        self.u = v1.placeholder(tf.float32, [rows, F], "u")
+        self.h = tf.nn.relu(self.x @ W + tf.tanh(self.u) @ W)
+        self.y = tf.nn.softmax(self.h @ V)
+        self.stray = v1.placeholder(tf.float32, [rows, F], "stray")
+        self.ids = v1.placeholder(tf.int32, [rows, F], "ids")
+        self.feed = {self.x: RNG.normal(size=(B, F)), self.u: RNG.normal(size=(B, F))}
+        self.feed.update({self.stray: np.ones([B, F]), self.ids: np.ones([B, F])})
+
+
+def tensors(s):
+    """What may be given for a tensor."""
+    return [
+        *(None, 3, 1.5, True, "x", b"x", object(), [], (), {}, [[]], np.ones([B, F]), EAGER, VARIABLE, KERAS),
+        *(FOREIGN, s.ids, s.stray, s.x, s.u, s.h, s.y, s.y[:, 0], s.y[0, 0], tf.argmax(s.y, 1), [s.x, s.u]),
+        *({"a": s.x, "b": s.u}, [s.x, [s.u]], [s.x, None], [s.x, EAGER], [s.x, FOREIGN], [s.x, s.x]),
+        *(tf.cast(s.x, tf.float64), tf.cast(s.x, tf.complex64), tf.cast(s.x, tf.bool), tf.as_string(s.x)),
+        *(tf.sparse.from_dense(s.x), tf.RaggedTensor.from_tensor(s.x), tf.stop_gradient(s.y), s.x[:2]),
+        *(
+            tf.reshape(s.x, [-1]),
+            tf.transpose(s.x),
+            tf.zeros([0, F]),
+            tf.reduce_sum(s.y),
+            tf.TensorShape([3]),
+        ),
+        *(
+            v1.placeholder_with_default(np.ones([B, F], np.float32), None),
+            tf.identity,
+            np.float32,
+            tf.float32,
+        ),
+    ]
+
+
+def scalars(s):
+    """What may be given for a number, a baseline or a weight."""
+    return [
+        *(
+            np.nan,
+            np.inf,
+            -np.inf,
+            1e38,
+            10**40,
+            -1,
+            0,
+            True,
+            1j,
+            "0",
+            b"0",
+            [],
+            {},
+            [1.0] * F,
+            [[1.0] * F] * B,
+        ),
+        *(np.ones(F), np.ones([1, F]), np.ones([B, F]), np.ones([2, F]), np.ones([B, F, 1]), np.ones([F, B])),
+        *(
+            np.ones(F, object),
+            np.array(["a"] * F),
+            np.ones(F, np.int64),
+            np.ones(F, complex),
+            [None],
+            [1.0, 2.0],
+        ),
+        *([[1.0], [1.0, 2.0]], {"a": 0.0}, object(), np.full(F, np.nan), np.ones([0, F]), tf.ones([B, C])),
+        *tensors(s),
+    ]
+
+
+NUMBERS = [
+    *(
+        0,
+        -1,
+        1,
+        2,
+        1.5,
+        2.0,
+        None,
+        "3",
+        b"3",
+        True,
+        np.int64(3),
+        np.float64(3),
+        np.nan,
+        np.inf,
+        10**7,
+        10**30,
+    ),
+    *(
+        -(10**30),
+        [],
+        [3],
+        (2, 2),
+        {},
+        1j,
+        object(),
+        np.array(3),
+        np.array([3]),
+        EAGER,
+        int,
+        "secant",
+        (0,),
+        (2, 9),
+    ),
+]
+WORDS = [
+    None,
+    3,
+    "nope",
+    "Secant",
+    b"secant",
+    ["secant"],
+    {},
+    True,
+    "",
+    np.str_("secant"),
+    EAGER,
+    "auto",
+    "secant",
+]
+WORDS += ["riemann_trapezoid", "riemann_left", object, ("gausslegendre",), np.nan, "gausslegendre\n"]
+
+
+def number(s):
+    return NUMBERS
+
+
+def word(s):
+    return WORDS
+
+
+def per_row(s):
+    return [[t] for t in tensors(s)] + tensors(s)
+
+
+def builders(s):
+    return [t for t in tensors(s) if not callable(t)] + [lambda ys, xs: xs, methods.saliency]
+
+
+# function -> (a call that works, what else may be given for each argument)
+PATH = {"baselines": scalars, "num_steps": number, "method": word, "per_row": per_row, "max_rows": number}
+ONE = {"ys": tensors, "xs": tensors}
+
+
+def recipe(s):
+    inter, stepsize, _ = ig.linear_interpolation(s.x, 4)
+    return {"inter": inter, "stepsize": stepsize, "output": tf.reduce_sum(inter**2, 1), "num_steps": 4}
+
+
+FUNCTIONS = {
+    ig.linear_interpolation: (
+        lambda s: {"x": s.x, "num_steps": 4},
+        {"x": tensors, "num_steps": number, "baseline": scalars, "method": word},
+    ),
+    ig.linear_inpterpolation: (lambda s: {"sample": s.x}, {"sample": tensors, "num_steps": number}),
+    ig.build_ig: (
+        recipe,
+        {"inter": tensors, "stepsize": tensors, "output": tensors, "num_steps": number, "method": word},
+    ),
+    ig.integrated_gradients: (
+        lambda s: {"ys": s.y, "xs": s.x, "num_steps": 3},
+        {**ONE, **PATH, "grad_ys": scalars},
+    ),
+    ig.integrated_jacobian: (lambda s: {"ys": s.y, "xs": s.x, "num_steps": 3}, {**ONE, **PATH}),
+    ig.layer_conductance: (
+        lambda s: {"ys": s.y, "layer": s.h, "xs": s.x, "num_steps": 3},
+        {**ONE, **PATH, "layer": tensors, "grad_ys": scalars},
+    ),
+    ig.convergence_delta: (
+        lambda s: {"ys": s.y, "xs": s.x, "baselines": None, "attributions": s.x},
+        {**ONE, "baselines": scalars, "attributions": tensors, "grad_ys": scalars, "per_row": per_row},
+    ),
+    ig.path_gradients: (
+        lambda s: {"ys": s.y, "xs": s.x, "num_steps": 3},
+        {**ONE, "baselines": scalars, "num_steps": number, "grad_ys": scalars, "per_row": per_row},
+    ),
+    ig.graph_replace: (
+        lambda s: {"ys": s.y, "xs": s.x, "replacements": s.stray},
+        {**ONE, "replacements": tensors, "per_row": per_row},
+    ),
+    ig.backpropagate: (
+        lambda s: {"ys": s.y, "xs": s.x, "grad_ys": None, "rules": {}},
+        {**ONE, "grad_ys": scalars},
+    ),
+    methods.saliency: (lambda s: {"ys": s.y, "xs": s.x}, {**ONE, "grad_ys": scalars}),
+    methods.gradient_times_input: (lambda s: {"ys": s.y, "xs": s.x}, {**ONE, "grad_ys": scalars}),
+    methods.epsilon_lrp: (
+        lambda s: {"ys": s.y, "xs": s.x},
+        {**ONE, "grad_ys": scalars, "epsilon": number},
+    ),
+    methods.deeplift: (lambda s: {"ys": s.y, "xs": s.x}, {**ONE, "grad_ys": scalars, "baselines": scalars}),
+    methods.occlusion: (
+        lambda s: {"ys": s.y, "xs": s.x},
+        {**ONE, "window_shape": number, "strides": number, "baseline": scalars, "grad_ys": scalars},
+    ),
+    methods.shapley_value_sampling: (
+        lambda s: {"ys": s.y, "xs": s.x, "num_samples": 1},
+        {**ONE, "sampling_dims": number, "baselines": scalars, "seed": number, "grad_ys": scalars},
+    ),
+    methods.expected_gradients: (
+        lambda s: {"ys": s.y, "xs": s.x, "baselines": np.zeros([2, F]), "num_samples": 2},
+        {**ONE, "baselines": scalars, "seed": number, "grad_ys": scalars},
+    ),
+    methods.smoothgrad: (
+        lambda s: {"builder": methods.saliency, "ys": s.y, "xs": s.x, "stdev": 0.1, "num_samples": 2},
+        {**ONE, "builder": builders, "stdev": scalars, "seed": number},
+    ),
+}
+
+
+def shapes(function, arguments):
+    """What the call has to return, as static shapes; None where it is not the shape of an argument."""
+    like = {"layer_conductance": "layer", "graph_replace": "ys"}.get(function.__name__, "xs")
+    if like not in arguments or function.__name__ in ("smoothgrad", "convergence_delta", "path_gradients"):
+        return None
+    if arguments.get("sampling_dims") is not None:
+        return None
+    found = [list(t.shape) if t.shape.rank is not None else None for t in tf.nest.flatten(arguments[like])]
+    if function.__name__ == "integrated_jacobian":
+        units = arguments["ys"].shape[1]
+        found = [None if f is None else [f[0], units, *f[1:]] for f in found]
+    return found
+
+
+def refusals(function):
+    """How messages of a function may begin."""
+    names = [function.__name__]
+    names += {"linear_inpterpolation": ["linear_interpolation"], "smoothgrad": ["saliency"]}.get(names[0], [])
+    return tuple(f"{name}: " for name in names)
+
+
+def unknown(structure):
+    """Whether a shape is left to the run, which then says what does not fit."""
+    flat = tf.nest.flatten(structure)
+    return any(isinstance(t, tf.Tensor) and t.shape.rank is None for t in flat)
+
+
+def show(arguments, changed):
+    return {name: repr(arguments[name])[:80] for name in changed}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # ops without a rule
+@pytest.mark.parametrize("rows", [B, None], ids=["static batch", "dynamic batch"])
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
+def test_a_call_works_or_is_refused_by_its_own_check(function, rows):
+    valid, wrong = FUNCTIONS[function]
+    random = np.random.RandomState(len(function.__name__) + 7 * (rows is None))
+    problems, worked, refused = [], 0, 0
+    with tf.Graph().as_default(), v1.Session() as session:
+        scene = Scene(rows)
+        choices = {name: values(scene) for name, values in wrong.items()}
+        for _ in range(CALLS // 2):
+            arguments = valid(scene)
+            changed = random.permutation(list(wrong))[: random.choice([1, 1, 2])].tolist()
+            for name in changed:
+                values = choices[name]
+                arguments[name] = values[random.randint(len(values))]
+            try:
+                result = function(**arguments)
+            except (ValueError, TypeError) as error:
+                refused += 1
+                if not str(error).startswith(refusals(function)):
+                    problems.append((show(arguments, changed), f"{type(error).__name__}: {error}"[:200]))
+                continue
+            except Exception as error:
+                problems.append((show(arguments, changed), f"{type(error).__name__}: {error}"[:200]))
+                continue
+            worked += 1
+            try:
+                flat = tf.nest.flatten(result)
+                found = session.run(flat, scene.feed)
+            except tf.errors.InvalidArgumentError as error:
+                if rows is not None and not unknown([arguments[name] for name in changed]):
+                    problems.append((show(arguments, changed), f"run: {error.message}"[:200]))
+                continue
+            wanted = shapes(function, arguments)
+            if wanted is not None:
+                for array, shape in zip(found, wanted, strict=True):
+                    shape = shape and [B if n is None else n for n in shape]
+                    if shape is not None and list(array.shape) != shape:
+                        problems.append((show(arguments, changed), f"shape {array.shape}, not {shape}"))
+    assert not problems, "\n".join(map(str, problems))
+    assert refused >= 3
+
+
+def test_a_call_without_a_graph_is_refused():
+    x = tf.ones([B, F])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for function in (ig.integrated_gradients, ig.integrated_jacobian, methods.saliency, methods.deeplift):
+            with pytest.raises(TypeError, match=f"^{function.__name__}: .*eager.*tf.function"):
+                function(x, x)

@@ -104,3 +104,144 @@ def test_a_saved_model_explains_in_a_process_without_our_files(tmp_path):
             assert_close(results[f"{key} serving_default prediction"], ys[:rows], 1e-6)
             assert_close(results[f"{key} explain prediction"], ys[:rows], 1e-6)
             assert_close(results[f"{key} explain attributions"], maps[:rows], 1e-6)
+
+
+# TensorFlow Lite ------------------------------------------------------------------------------------
+
+
+def convert(build, rows, select=False):
+    """`build(x)` for `[rows, 6]` as a TensorFlow Lite model, by builtin ops alone or with select ops."""
+
+    @tf.function(input_signature=[tf.TensorSpec([rows, 6], tf.float32, name="x")])
+    def explain(x):
+        return {"attributions": build(x)}
+
+    concrete, module = explain.get_concrete_function(), tf.Module()
+    module.weights = concrete.variables
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], module)
+    if select:
+        converter.target_spec.supported_ops = [
+            tf.lite.OpsSet.TFLITE_BUILTINS,
+            tf.lite.OpsSet.SELECT_TF_OPS,
+        ]
+    return converter.convert(), explain(X[:rows])["attributions"].numpy()
+
+
+def interpret(content):
+    return tf.lite.Interpreter(model_content=content).get_signature_runner()
+
+
+def explanation(activation, method, steps=5):
+    rng = np.random.default_rng(4)
+    w, b, out = (tf.Variable(rng.normal(size=size).astype("float32")) for size in ((6, 5), (5,), (5, 3)))
+
+    def build(x):
+        ys = tf.nn.softmax(activation(x @ w + b) @ out)
+        return ig.integrated_jacobian(ys, x, num_steps=steps, method=method)
+
+    return build
+
+
+@pytest.mark.parametrize(
+    "activation, method, rows",
+    [
+        (tf.nn.relu, "secant", 1),
+        (tf.nn.relu, "secant", 5),
+        (tf.tanh, "secant", 5),
+        (tf.tanh, "gausslegendre", 5),
+    ],
+)
+def test_tensorflow_lite_runs_builtin_ops_alone(activation, method, rows):
+    content, expected = convert(explanation(activation, method), rows)
+    assert_close(interpret(content)(x=X[:rows])["attributions"], expected, 1e-5)
+
+
+def test_smooth_networks_keep_an_open_batch_in_tensorflow_lite():
+    content, _ = convert(explanation(tf.tanh, "gausslegendre"), None)
+    _, expected = convert(explanation(tf.tanh, "gausslegendre"), 5)
+    runner = interpret(content)
+    for rows in (1, 5):
+        assert_close(runner(x=X[:rows])["attributions"], expected[:rows], 1e-5)
+
+
+def test_gradients_of_relu_need_select_ops_in_tensorflow_lite():
+    build = explanation(tf.nn.relu, "gausslegendre")
+    with pytest.raises(Exception, match="ReluGrad"):
+        convert(build, 5)
+    content, expected = convert(build, 5, select=True)
+    if tf.__version__.startswith("2.12."):  # whose interpreter has them; the newest one does not
+        assert_close(interpret(content)(x=X)["attributions"], expected, 1e-5)
+
+
+# TensorBoard ----------------------------------------------------------------------------------------
+
+
+def red_blue(maps):
+    strength = tf.math.divide_no_nan(maps, tf.reduce_max(tf.abs(maps), axis=[1, 2], keepdims=True))
+    return 1 - tf.nn.relu(tf.stack([-strength, tf.abs(strength), strength], axis=3))
+
+
+class Watch(tf.keras.callbacks.Callback):
+    """Draws the attributions of the first output after every epoch."""
+
+    def __init__(self, writer):
+        super().__init__()
+        self.writer = writer
+
+    @tf.function
+    def draw(self, x, epoch):
+        maps = ig.integrated_gradients(self.model(x, training=False)[:, 0], x)
+        tf.summary.image("attributions", red_blue(tf.reshape(maps, [-1, 2, 3])), epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        with self.writer.as_default():
+            self.draw(tf.constant(X[:2]), tf.constant(epoch, tf.int64))
+
+
+def pictures(folder):
+    """`{(tag, step): the first picture}` of the event files in a folder."""
+    found = {}
+    for path in folder.glob("events*"):
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            event = v1.Event.FromString(record)
+            for value in event.summary.value:
+                # TensorBoard's images: width, height and one PNG each.
+                png = value.tensor.string_val[2]
+                found[value.tag, event.step] = tf.io.decode_png(png).numpy()
+    return found
+
+
+def test_tensorboard_shows_attributions_from_the_training_graph_and_from_a_callback(tmp_path):
+    pytest.importorskip("tensorboard")  # tf.summary.image is part of it
+    model = network(tf.keras)
+    x, labels = tf.constant(X), tf.constant([0, 1, 2, 0, 1])
+    w = tf.Variable([[1.0], [-2.0], [0.0], [4.0], [0.0], [0.0]])
+    optimizer = tf.keras.optimizers.SGD(0.0)
+    writer = tf.summary.create_file_writer(str(tmp_path / "graph"))
+
+    @tf.function
+    def step(x, number):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.square(x @ w))
+        optimizer.apply_gradients([(tape.gradient(loss, w), w)])
+        maps = ig.integrated_gradients((x @ w)[:, 0], x)
+        tf.summary.image("attributions", red_blue(tf.reshape(maps, [-1, 2, 3])), number)
+
+    with writer.as_default():
+        for number in range(3):
+            step(tf.ones_like(x), tf.constant(number, tf.int64))
+    writer.flush()
+    drawn = pictures(tmp_path / "graph")
+    assert sorted(drawn) == [("attributions", number) for number in range(3)]
+    # Attributions of ones are the weights: 1, -2, 0 | 4, 0, 0.
+    white, red = [255, 255, 255], [255, 0, 0]
+    expected = [[[255, 191, 191], [128, 128, 255], white], [red, white, white]]
+    np.testing.assert_allclose(drawn["attributions", 0], expected, atol=1)
+
+    writer = tf.summary.create_file_writer(str(tmp_path / "callback"))
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(x, labels, epochs=2, verbose=0, callbacks=[Watch(writer)])
+    writer.flush()
+    drawn = pictures(tmp_path / "callback")
+    assert sorted(drawn) == [("attributions", 0), ("attributions", 1)]
+    assert (drawn["attributions", 0] != 255).any()

@@ -5,7 +5,9 @@ ones every time; the environment variable EXAMPLES asks for more.
 """
 
 import os
+import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import random_networks
@@ -483,3 +485,23 @@ def test_neither_blocks_nor_columns_change_a_number(network, seed, static, metho
     assert_same(narrow, columns, 1e-9, floor=1e-12)
     for some in layers:
         assert_same(some, layer, 1e-9, floor=1e-12)
+
+
+# The table of the documentation -----------------------------------------------------------------------
+
+
+def table():
+    """`CLAIMS` in Markdown."""
+    lines = ["| | " + " | ".join(CLAIMS) + " |", "|---|" + "---|" * len(CLAIMS)]
+    for name in METHODS:
+        label, _, method = name.partition(", ")
+        cells = [claims.get(name, "") for claims in CLAIMS.values()]
+        lines.append(f"| `{label}`{', ' + method if method else ''} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def test_the_table_of_the_documentation_claims_what_is_tested():
+    page = (Path(__file__).parent.parent / "docs" / "axioms.md").read_text("utf-8")
+    assert table() in page
+    for name in set(re.findall(r"`(test_\w+)`", page)):
+        assert name in globals(), name

@@ -28,12 +28,13 @@ define create_venv
 	exit 1
 endef
 
-.PHONY: help test test-oldest example lint coverage benchmark clean
+.PHONY: help test test-all test-oldest example lint coverage benchmark clean
 
 help:
 	@echo "make test         lint and tests on the newest TensorFlow, in .venv"
 	@echo "make example      execute example.ipynb in .venv, results in build/ (MNIST=1: with MNIST)"
 	@echo "make test-oldest  the tests on TensorFlow 2.12, in .venv-oldest (Python 3.10 or 3.11)"
+	@echo "make test-all     also what is slow: many random networks, and the product broken on purpose"
 	@echo "make lint         ruff only"
 	@echo "make coverage     the tests once more, in one process, and the lines they miss"
 	@echo "make benchmark    speed, memory and accuracy beside other libraries, in .venv-benchmark"
@@ -41,6 +42,10 @@ help:
 
 test: lint
 	.venv/bin/python -m pytest $(PYTEST_ARGS)
+
+test-all: lint
+	EXAMPLES=25 .venv/bin/python -m pytest $(PYTEST_ARGS) -m "slow or not slow"
+	.venv/bin/python tests/mutations.py
 
 lint: .venv/installed
 	.venv/bin/python -m ruff check .
@@ -63,6 +68,7 @@ benchmark: .venv-benchmark/installed
 	.venv-benchmark/bin/python benchmarks/speed.py
 	.venv-benchmark/bin/python benchmarks/memory.py
 	.venv-benchmark/bin/python benchmarks/accuracy.py
+	.venv-benchmark/bin/python benchmarks/throughput.py
 	.venv-benchmark/bin/python benchmarks/time_to_accuracy.py
 
 clean:

@@ -64,7 +64,8 @@ class Explainer:
         baseline is what it is for `baselines`, which stay those of the inputs.
       operator: function `(model, inputs, targets)` of tensors that returns what to explain, a scalar
         per row: `[B]`. Boxes of a detector, the distance from a measured value and the like.
-      batch_size: rows to explain at once. A data set brings its own batches.
+      batch_size: rows to explain at once. A data set brings its own batches. A model that was made for a
+        number of rows gets that many, the last batch filled up.
       reducer: `"mean"`, `"sum"`, `"max"` or `"min"` over the channels of images: `[N, H, W, 1]` for
         `[N, H, W, channels]`. `None` and other shapes: nothing is reduced.
       method_options: dict of options of the method, such as
@@ -287,11 +288,11 @@ class Explainer:
         except _ModelError as error:
             # Some models cannot do without a number of rows. If that is not it, the first error stands.
             if not self._padded:
-                with contextlib.suppress(Exception):
+                with contextlib.suppress(_ModelError):
                     call = _Call(self, specs, targets, baselines, return_delta, True)
                     self._padded = True
                     return call
-            raise error.cause from error.cause.__cause__
+            raise error.cause from (None if error.__cause__ is error.cause else error.__cause__)
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -339,6 +340,11 @@ class _Call:
 
         traced = tf.function(build, input_signature=flat, autograph=False)
         self._function = traced.get_concrete_function()
+        if self._in_turn and None in self.classes.values():
+            raise ValueError(
+                "Explainer: targets is 'all' and the model has an unknown number of outputs, expected [B, C] "
+                "with a static C. Set it with set_shape where the model returns it."
+            )
 
     # In the graph
 
@@ -464,7 +470,7 @@ class _Call:
             return self._run(batch, batch.targets, start)
         (count,) = self.classes.values()
         parts, deltas = [], []
-        for c in range(count or 1):
+        for c in range(count):
             chosen = tf.nest.pack_sequence_as(self._turn, [np.full(batch.rows, c, np.int32)])
             flat, delta = self._run(batch, chosen, start)
             parts.append(flat)
@@ -480,9 +486,8 @@ class _Call:
             end = min(begin + size, batch.rows)
             fed = [_slice(a, begin, end, size) for a in rows]
             if start is not None:
-                fed += [
-                    s if len(s) != batch.rows or len(s) == 1 else _slice(s, begin, end, size) for s in start
-                ]
+                each = [len(a) == batch.rows > 1 and not self._method.draws for a in start]
+                fed += [_slice(a, begin, end, size) if per_row else a for a, per_row in zip(start, each)]
             fed = [tf.convert_to_tensor(_cast(a, dtype)) for a, dtype in zip(fed, self._dtypes)]
             flat, delta = self._function(*fed)
             flat = [a.numpy()[: end - begin] for a in flat]
@@ -603,11 +608,11 @@ class _Method:
             raise ValueError(f"Explainer: method is {name!r}, {_expected(name, METHODS)}.")
         self.name, self._options = name, dict(options or {})
         self._function = METHODS[name]
-        own = inspect.signature(self._function).parameters
-        parameters = dict(own)
+        parameters = dict(inspect.signature(self._function).parameters)
         if name == "smoothgrad":
             builder = self._options.get("builder", "saliency")
-            simple = [other for other in METHODS if other not in ("smoothgrad", "layer_conductance")]
+            others = ("smoothgrad", "layer_conductance", "expected_gradients")
+            simple = [method for method in METHODS if method not in others]
             if builder not in simple:
                 raise ValueError(
                     f"Explainer: method_options['builder'] is {builder!r}, {_expected(builder, simple)}."
@@ -629,12 +634,11 @@ class _Method:
                 )
         empty = inspect.Parameter.empty
         missing = [p for p in known if parameters[p].default is empty and p not in self._options]
-        if missing and missing != ["builder"]:
+        if missing:
             raise ValueError(
-                f"Explainer: method_options lacks {_listed(m for m in missing if m != 'builder')}, expected "
-                f"every option of {name} that has no default. Pass method_options={{{missing[-1]!r}: ...}}."
+                f"Explainer: method_options lacks {_listed(missing)}, expected every option of {name} that "
+                f"has no default. Pass method_options={{{missing[0]!r}: ...}}."
             )
-        self._options.setdefault("builder", methods.saliency) if "builder" in known else None
         if self.on_input_path and not hidden:
             raise ValueError(
                 f"Explainer: layer is None, expected the name or index of a layer for {name}. Pass layer=..."
@@ -704,6 +708,7 @@ class _Network:
         self._model = model
         self._keras = hasattr(model, "get_layer") and hasattr(model, "call")
         self._arguments, self._options = _parameters(model)
+        self._by_name = False
         self._named_inputs = self._declare()
         declared = [s.shape.as_list()[0] for s in self._named_inputs.values() if s.shape.rank]
         self.batch = next((rows for rows in declared if rows is not None), None)
@@ -727,8 +732,6 @@ class _Network:
             specs = tf.nest.flatten(signature) if signature else []
         specs = [s for s in specs if isinstance(s, tf.TensorSpec)]
         return {str(number): spec for number, spec in enumerate(specs)}
-
-    _by_name = False
 
     def declared(self, inputs):
         """What the model says about each leaf of `inputs`, TensorSpec or None, in their order."""

@@ -19,7 +19,8 @@ X, Z = RNG.normal(size=(3, 4)), RNG.normal(size=(3, 3))
 def network(x, z=None):
     """`[B, 2]`; `h` is the hidden layer."""
     h = tf.nn.relu(x @ tf.constant(W, x.dtype) + (0 if z is None else tf.tanh(z) @ tf.constant(U, x.dtype)))
-    return h, tf.nn.softmax(h @ tf.constant(V, x.dtype))
+    # The plain sum of a softmax is 1 for every input.
+    return h, tf.nn.softmax(h @ tf.constant(V, x.dtype)) * tf.constant([1, -2], x.dtype)
 
 
 def outputs(xs):
@@ -126,7 +127,9 @@ def test_an_empty_batch_gives_an_empty_result(name):
 
 
 @builders
-@pytest.mark.parametrize("make", [lambda x, z: [x, z], lambda x, z: (x, z), lambda x, z: {"x": x, "z": z}])
+@pytest.mark.parametrize(
+    "make", [lambda x, z: (x, z), lambda x, z: {"x": x, "z": [z]}], ids=["tuple", "list in a dict"]
+)
 def test_structures_come_back(name, make):
     arrays = make(X, Z)
     found, _, _ = in_session(BUILDERS[name], arrays, True)
@@ -139,13 +142,13 @@ def test_structures_come_back(name, make):
 
 
 @builders
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_a_result_has_the_dtype_of_the_input_and_its_precision(name, dtype):
     dtype = tf.as_dtype(dtype)
     exact = in_session(BUILDERS[name], X.astype(np.float64), True)[0]
     found, tensor, _ = in_session(BUILDERS[name], X.astype(dtype.as_numpy_dtype), True)
     assert tensor.dtype == (tf.float32 if name == "convergence_delta" and dtype.size < 4 else dtype)
-    tolerance = {2: 0.1, 4: 1e-5, 8: 1e-12}[dtype.size]
+    tolerance = {2: 0.1, 4: 1e-5}[dtype.size]
     assert np.abs(found.astype(np.float64) - exact).max() <= tolerance * np.abs(exact).max()
 
 

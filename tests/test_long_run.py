@@ -46,13 +46,13 @@ def test_two_thousand_traced_calls_leave_memory_and_trace_as_they_are():
 
 def test_two_hundred_builds_in_one_graph_add_the_same_ops_each_and_touch_no_other():
     with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
-        x = tf.compat.v1.placeholder(tf.float32, [None, 6])
-        y = network(x)[:, 1]
+        x = tf.compat.v1.placeholder(tf.float32, [4, 6])
+        y = tf.nn.relu(x @ W)[:, 1]
         own = [op.node_def.SerializeToString() for op in graph.get_operations()]
         counts, results = [], []
         for _ in range(200):
             before = len(graph.get_operations())
-            results.append(ig.integrated_gradients(y, x, num_steps=3, method="gausslegendre"))
+            results.append(ig.integrated_gradients(y, x, num_steps=3))
             counts.append(len(graph.get_operations()) - before)
         assert set(counts[1:]) == {counts[1]} and counts[0] <= counts[1] + 5
         now = [op.node_def.SerializeToString() for op in graph.get_operations()[: len(own)]]

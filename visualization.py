@@ -461,9 +461,7 @@ def animate_path(
         raise ValueError("fps is 0; expected a number above 0, e.g. 10")
 
     mappable = _symmetric(maps, cmap, clip_above)
-    fig, axes = _panels(
-        maps.shape[1], 1 + (inputs is not None) + (outputs is not None), maps.shape[1:]
-    )
+    fig, axes = _panels(maps.shape[1], 1 + (inputs is not None) + (outputs is not None), maps.shape[1:])
     updates = []
     for index, row in enumerate(axes):
         updates.append(_moving(_map(row[-1], maps[0, index], mappable), maps[:, index]))
@@ -1134,6 +1132,7 @@ def _gray(image):
 # Checks: what came in, what was expected, what to do ----------------------------------------------
 
 _PIXELS = "[H, W], [H, W, C], [B, H, W] or [B, H, W, C]"
+_LARGEST = np.finfo(np.float64).max / 1e3  # beyond, sums and the lengths of scales would overflow
 
 
 def _numbers(name, value):
@@ -1150,7 +1149,8 @@ def _numbers(name, value):
             f"{name} is a {type(value).__name__} that is no array of real numbers ({error}); "
             "expected a NumPy array or nested lists of equal lengths: convert it first"
         ) from error
-    return np.where(np.isfinite(array), array, np.nan)
+    array = np.where(np.isfinite(array), array, np.nan)
+    return np.clip(array, -_LARGEST, _LARGEST)
 
 
 def _shape(name, array, expected, advice):
@@ -1275,9 +1275,7 @@ def _texts(tokens, scores):
             f"scores are for {len(scores)} texts; expected {len(tokens)}: pass one list of scores "
             "per list of tokens"
         )
-    texts = [
-        (_strings("tokens", each), _numbers("scores", score)) for each, score in zip(tokens, scores)
-    ]
+    texts = [(_strings("tokens", each), _numbers("scores", score)) for each, score in zip(tokens, scores)]
     for words, values in texts:
         if not words or values.shape != (len(words),):
             expected = f"[{len(words)}], one per token, and at least one"
@@ -1306,9 +1304,7 @@ def _between(name, value, low, high):
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} is a {type(value).__name__}; expected a number")
     if not low <= value <= high:
-        raise ValueError(
-            f"{name} is {value}; expected a number in [{low}, {high}]: choose one there"
-        )
+        raise ValueError(f"{name} is {value}; expected a number in [{low}, {high}]: choose one there")
     return value
 
 

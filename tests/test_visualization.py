@@ -62,13 +62,11 @@ PICTURES = {
     "overlay": lambda a, path: viz.overlay(as_image(a), a, "both", original=True, clean=1),
     "outlines": lambda a, path: viz.outlines(as_image(a), a, "both", original=True),
     "strength": lambda a, path: viz.strength(a, "both"),
-    "animate_path": lambda a, path: viz.animate_path(
-        np.stack([np.zeros_like(a), a]), path / "a.gif"
-    ),
+    "animate_path": lambda a, path: viz.animate_path(np.stack([np.zeros_like(a), a]), path / "a.gif"),
 }
 LISTS = {
     "bar": lambda s: viz.bar([str(i) for i in range(len(s))], s),
-    "bar of a batch": lambda s: viz.bar([str(i) for i in range(len(s))], np.stack([s, 2 * s])),
+    "bar of a batch": lambda s: viz.bar([str(i) for i in range(len(s))], np.stack([s, s / 2])),
     "highlight_text": lambda s: viz.highlight_text(["a"] * len(s), s),
     "highlight_text as figure": lambda s: viz.highlight_text(["a"] * len(s), s, "figure"),
     "path_plot": lambda s: viz.path_plot(np.linspace(0, 1, len(s)), s, s),
@@ -82,6 +80,7 @@ VALUES = {
     "all negative": lambda a: -np.abs(a) - 1,
     "tiny": lambda a: 1e-300 * a,
     "huge": lambda a: 1e300 * a,
+    "as large as can be": lambda a: 1.7e308 * np.sign(a),
     "with NaN": lambda a: np.where(np.arange(a.size).reshape(a.shape) % 4 == 1, np.nan, a),
     "with infinities": lambda a: np.where(np.arange(a.size).reshape(a.shape) % 4 == 1, -np.inf, a),
     "all NaN": lambda a: np.nan * a,
@@ -319,9 +318,7 @@ def test_the_default_shows_the_pixels_that_hold_thirty_percent():
 
 def test_each_polarity_counts_its_own_total():
     attribution = np.array([[6.0, 4.0, -1.0, -0.5]])
-    np.testing.assert_allclose(
-        viz.strength(attribution, "positive", 100, 0), [[1, 0.8 * 4 / 6 + 0.2, 0, 0]]
-    )
+    np.testing.assert_allclose(viz.strength(attribution, "positive", 100, 0), [[1, 0.8 * 4 / 6 + 0.2, 0, 0]])
     np.testing.assert_allclose(viz.strength(attribution, "negative", 100, 0), [[0, 0, -1, -0.6]])
     both = viz.strength(attribution, "both", 100, 0)
     # One scale for both signs, from 0.5 to 6: a weak minus looks weaker than a strong plus.
@@ -340,9 +337,7 @@ def test_strength_does_not_depend_on_the_unit():
     attribution = noise(6, 7)
     expected = viz.strength(attribution, "both", 95, 20)
     for factor in (1e-300, 1e-3, 1e300):
-        np.testing.assert_allclose(
-            viz.strength(factor * attribution, "both", 95, 20), expected, rtol=1e-9
-        )
+        np.testing.assert_allclose(viz.strength(factor * attribution, "both", 95, 20), expected, rtol=1e-9)
 
 
 def test_rows_of_a_batch_have_scales_of_their_own():
@@ -439,9 +434,7 @@ def brute_force(values, radius, reduce):
 
 def flood(mask, diagonals):
     """Sets of connected pixels, found by walking from pixel to pixel."""
-    steps = [
-        s for s in itertools.product((-1, 0, 1), repeat=2) if any(s) and (diagonals or not all(s))
-    ]
+    steps = [s for s in itertools.product((-1, 0, 1), repeat=2) if any(s) and (diagonals or not all(s))]
     left, found = set(zip(*np.nonzero(mask))), set()
     while left:
         region, edge = set(), [left.pop()]
@@ -584,9 +577,7 @@ def test_a_gif_shows_each_map_on_one_scale(tmp_path):
     maps = np.zeros([3, 4, 4])
     maps[1], maps[2] = 1, -2
     path = viz.animate_path(maps, str(tmp_path / "a.gif"), clip_above=100)
-    middles = [
-        picture[picture.shape[0] // 2, picture.shape[1] // 3] for picture, _ in frames_of(path)
-    ]
+    middles = [picture[picture.shape[0] // 2, picture.shape[1] // 3] for picture, _ in frames_of(path)]
     # "seismic": white at 0, half way to the positive end is pure red, the negative end dark blue.
     np.testing.assert_allclose(middles, [[1, 1, 1], [1, 0, 0], [0, 0, 0.3]], atol=0.05)
 
@@ -594,9 +585,7 @@ def test_a_gif_shows_each_map_on_one_scale(tmp_path):
 def test_a_gif_shows_the_inputs_on_one_scale_and_takes_batches(tmp_path):
     inputs = np.linspace(0, 200, 5)[:, None, None, None, None] * np.ones([1, 2, 6, 8, 3])
     inputs[..., :4, :] = 0
-    path = viz.animate_path(
-        noise(5, 2, 6, 8, 3), tmp_path / "a.gif", inputs=inputs, outputs=noise(5, 2)
-    )
+    path = viz.animate_path(noise(5, 2, 6, 8, 3), tmp_path / "a.gif", inputs=inputs, outputs=noise(5, 2))
     pictures = [picture for picture, _ in frames_of(path)]
     assert len(pictures) == 5
     left = [picture[picture.shape[0] // 4, : picture.shape[1] // 3] for picture in pictures]
@@ -652,9 +641,7 @@ def test_curves_have_labels_and_missing_values_have_a_yellow_line():
     outputs = np.stack([np.arange(4.0), [0, np.nan, 2, np.inf]], axis=1)
     figure = viz.path_plot([0, 0.2, 0.4, 1], outputs, labels=["cat", "dog"])
     assert legend(figure) == ["cat: F(\u03b1)", "dog: F(\u03b1)", "NaN or infinite: 2 of 8"]
-    yellow = [
-        line.get_xdata()[0] for line in figure.axes[0].lines if line.get_color() == viz.NOT_FINITE
-    ]
+    yellow = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_color() == viz.NOT_FINITE]
     assert yellow == [0.2, 1]
 
 
@@ -744,14 +731,70 @@ def test_long_texts_wrap_inside_the_figure():
     canvas.draw()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     assert len({round(box.y0) for box in boxes}) > 3
-    assert all(
-        0 <= box.x0 and box.x1 <= screen.x1 and 0 <= box.y0 and box.y1 <= screen.y1 for box in boxes
-    )
-    assert (
-        figure.get_size_inches()[1] > viz.highlight_text(["a"], [1], "figure").get_size_inches()[1]
-    )
+    assert all(0 <= box.x0 and box.x1 <= screen.x1 and 0 <= box.y0 and box.y1 <= screen.y1 for box in boxes)
+    assert figure.get_size_inches()[1] > viz.highlight_text(["a"], [1], "figure").get_size_inches()[1]
     for one, other in itertools.pairwise(boxes):
         assert one.x1 < other.x0 or other.y1 < one.y0 + 5  # beside, or on the next line
+
+
+# Snapshots
+
+
+LETTERS = {
+    "w": (1, 1, 1), "k": (0, 0, 0), "r": (1, 0, 0), "b": (0, 0, 1), "g": GREEN, "m": MAGENTA, "y": YELLOW,
+    "R": (0.5, 0, 0), "B": (0, 0, 0.3), "+": (0.91, 0.22, 0.17), "-": (0.18, 0.55, 0.91),
+    ".": (0.4, 0.4, 0.4),
+}  # fmt: skip
+
+
+def snapshot(figure, index, rows, columns):
+    """The axes as they are on the screen, in `rows` lines of letters: the median colour of each cell."""
+    screen = pixels(figure)
+    left, bottom, right, top = figure.axes[index].get_window_extent().extents.round().astype(int)
+    part = screen[len(screen) - top : len(screen) - bottom, left:right]
+    names, colours = zip(*LETTERS.items())
+    lines = []
+    for line in np.array_split(part, rows):
+        cells = [np.median(cell, axis=(0, 1)) for cell in np.array_split(line, columns, axis=1)]
+        distances = np.abs(np.array(cells)[:, None] - np.array(colours)).max(axis=-1)
+        assert distances.min(axis=1).max() < 0.12, "a colour that has no letter"
+        lines.append("".join(names[i] for i in distances.argmin(axis=1)))
+    return lines
+
+
+CROSS = np.array([[0, 2, 0, 0], [2, -2, 1, 0], [0, -1, 0, np.nan]])
+RING = np.pad(np.ones([4, 4]), [(1, 1), (1, 3)])
+SNAPSHOTS = {
+    "a map": (lambda: viz.heatmap(CROSS), 0, ["wRww", "RBrw", "wbwy"]),
+    "the second map of a grid": (
+        lambda: viz.attribution_grid(np.zeros([3, 4]), [CROSS, -CROSS]), 2, ["wBww", "BRbw", "wrwy"],
+    ),
+    "an image": (lambda: viz.attribution_grid(np.eye(3), np.eye(3)), 0, ["wkk", "kwk", "kkw"]),
+    "an overlay": (
+        lambda: viz.overlay(np.zeros([3, 4]), np.sign(CROSS), "both"), 0, ["kgkk", "gmgk", "kmky"],
+    ),
+    "an overlay of what is negative": (
+        lambda: viz.overlay(np.zeros([3, 4]), np.sign(CROSS), "negative"), 0, ["kkkk", "kmkk", "kmky"],
+    ),
+    "an outline": (
+        lambda: viz.outlines(np.full([6, 8], 0.5), RING), 0,
+        ["........", ".gggg...", ".g..g...", ".g..g...", ".gggg...", "........"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SNAPSHOTS)
+def test_figures_look_like_their_snapshots(name):
+    draw, index, expected = SNAPSHOTS[name]
+    assert snapshot(draw(), index, len(expected), len(expected[0])) == expected
+
+
+def test_bars_look_like_their_snapshot():
+    figure = viz.bar(["a", "b", "c"], [1.0, -0.5, 0.25])
+    figure.axes[0].set(xlim=(-1, 1), ylim=(2.35, -0.35))  # the bars fill the axes
+    figure.axes[0].set_axis_off()
+    lines = snapshot(figure, 0, 27, 8)
+    assert [lines[3], lines[13], lines[23]] == ["wwww++++", "ww--wwww", "wwww+www"]
 
 
 # Bad input
@@ -775,9 +818,7 @@ BAD_SHAPES = {
         "alpha",
     ),
     "grid, one of the list": (
-        lambda: viz.attribution_grid(
-            np.zeros([2, 4, 5]), [np.zeros([2, 4, 5]), np.zeros([3, 4, 5])]
-        ),
+        lambda: viz.attribution_grid(np.zeros([2, 4, 5]), [np.zeros([2, 4, 5]), np.zeros([3, 4, 5])]),
         "attributions[1]",
         "(3, 4, 5)",
         "(2, 4, 5)",

@@ -1,8 +1,8 @@
 """What compiles with XLA: every graph builder under `jit_compile=True`, for one network of each kind.
 
 `python benchmarks/xla.py` prints a Markdown table. A number is the largest difference from the same
-builder without XLA, relative to the largest attribution; where it does not compile stands the op that
-XLA has no kernel for. Builders that draw random numbers compile, but XLA draws its own: "drawn".
+builder without XLA, relative to the largest attribution; where it does not compile stands what
+XLA lacks: the kernel of an op, or the size of the list in which the gradient of a loop keeps its states. Builders that draw random numbers compile, but XLA draws its own: "drawn".
 """
 
 import argparse
@@ -142,6 +142,8 @@ def compare(build, network, x):
         found = tf.function(lambda x: build(network, x), autograph=False, jit_compile=True)(x).numpy()
     except (tf.errors.OpError, ValueError) as error:
         measure.progress(str(error)[:2000])
+        if "tensor list size" in str(error):
+            return "no: list of unknown size"
         ops = re.findall(r"No registered '(\w+)'|unsupported operations?.*?: (\w+)", str(error))
         return ", ".join(sorted({"".join(op) for op in ops})) or str(error).splitlines()[0][:80]
     return f"{np.abs(found - expected).max() / np.abs(expected).max():.0e}"

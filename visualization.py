@@ -1132,7 +1132,7 @@ def _gray(image):
 # Checks: what came in, what was expected, what to do ----------------------------------------------
 
 _PIXELS = "[H, W], [H, W, C], [B, H, W] or [B, H, W, C]"
-_LARGEST = np.finfo(np.float64).max / 1e3  # beyond, sums and the lengths of scales would overflow
+_LARGEST = 1e302  # beyond, sums and the decades of an axis would overflow
 
 
 def _numbers(name, value):

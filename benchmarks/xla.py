@@ -1,8 +1,9 @@
 """What compiles with XLA: every graph builder under `jit_compile=True`, for one network of each kind.
 
 `python benchmarks/xla.py` prints a Markdown table. A number is the largest difference from the same
-builder without XLA, relative to the largest attribution; where it does not compile stands what
-XLA lacks: the kernel of an op, or the size of the list in which the gradient of a loop keeps its states. Builders that draw random numbers compile, but XLA draws its own: "drawn".
+builder without XLA, relative to the largest attribution. Where it does not compile stands what XLA
+lacks: the kernel of an op, or the size of the list in which the gradient of a loop keeps its states.
+Builders that draw random numbers compile, but XLA draws its own: "drawn".
 """
 
 import argparse

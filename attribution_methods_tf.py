@@ -188,10 +188,9 @@ def deeplift(ys, xs, baselines=None, grad_ys=None, name="deeplift"):
     [[1.5, 0.5]]
     """
     plan, weights = _plan("deeplift", ys, xs, grad_ys)
-    starts = ig._flat_baselines("deeplift", xs, plan.xs, baselines)
     _warn_of_missing_rules(plan, DEEPLIFT_RULES, "the mean of TensorFlow's gradients at both ends")
     with tf.name_scope(name):
-        starts = plan.full_baselines(starts)
+        starts = plan.full_baselines(ig._flat_baselines("deeplift", xs, plan.xs, baselines))
         before, after = plan.replay(starts), plan.replay(plan.xs)
         grads = ig.backpropagate(before, starts, weights, DEEPLIFT_RULES, other=(after, plan.xs))
         result = [(x - start) * grad for x, start, grad in zip(plan.xs, starts, grads)]
@@ -291,11 +290,11 @@ def occlusion(ys, xs, window_shape=None, strides=None, baseline=0, grad_ys=None,
     """
     function = "occlusion"
     plan, weights = _black_box(function, ys, xs, grad_ys)
-    starts = ig._flat_baselines(function, xs, plan.xs, baseline)
     shapes = _per_input(function, "window_shape", xs, window_shape)
     strides = _per_input(function, "strides", xs, strides)
     grids = [_Grid(function, *parts) for parts in zip(plan.xs, shapes, strides)]
     with tf.name_scope(name):
+        starts = ig._flat_baselines(function, xs, plan.xs, baseline)
         before = _score(plan, plan.ys, weights)
         result = []
         for i, (x, start, grid) in enumerate(zip(plan.xs, starts, grids)):
@@ -449,10 +448,10 @@ def shapley_value_sampling(
     function = "shapley_value_sampling"
     plan, weights = _black_box(function, ys, xs, grad_ys)
     num_samples = _positive(function, "num_samples", num_samples)
-    starts = ig._flat_baselines(function, xs, plan.xs, baselines)
     dims = _per_input(function, "sampling_dims", xs, sampling_dims)
     dims = [_sampling_dims(function, x, some) for x, some in zip(plan.xs, dims)]
     with tf.name_scope(name):
+        starts = ig._flat_baselines(function, xs, plan.xs, baselines)
         seed = _seed(function, seed)
         whole = _score(plan, plan.ys, weights)
         shapes = [
@@ -544,8 +543,8 @@ def expected_gradients(ys, xs, baselines, num_samples, seed=None, grad_ys=None, 
     function = "expected_gradients"
     plan, weights = _plan(function, ys, xs, grad_ys)
     num_samples = _positive(function, "num_samples", num_samples)
-    data = _distribution(function, xs, plan.xs, baselines)
     with tf.name_scope(name):
+        data = _distribution(function, xs, plan.xs, baselines)
         seed = _seed(function, seed)
         rows = tf.shape(plan.xs[0])[:1]
 
@@ -579,8 +578,10 @@ def _distribution(function, xs, flat, baselines):
     data = []
     for x, value in zip(flat, values):
         try:
+            if isinstance(value, tf.Tensor) and not hasattr(value, "numpy"):
+                ig._check_tensor(function, "baselines", value)
             value = tf.convert_to_tensor(value, x.dtype)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RuntimeError) as error:
             raise TypeError(
                 f"{function}: baselines of type {type(value).__name__} are no {x.dtype.name} tensor, "
                 f"expected a data set [N, ...] for xs {x.name!r} of shape {x.shape}: {error}"
@@ -649,8 +650,8 @@ def smoothgrad(builder, ys, xs, stdev, num_samples, seed=None, name="smoothgrad"
     ig._flat_inputs(function, "xs", xs)
     plan, _ = _black_box(function, ys, xs, None)
     num_samples = _positive(function, "num_samples", num_samples)
-    stdevs = ig._flat_baselines(function, xs, plan.xs, stdev)
     with tf.name_scope(name):
+        stdevs = ig._flat_baselines(function, xs, plan.xs, stdev)
         seed, inputs = _seed(function, seed), len(plan.xs)
 
         def explain(copy):
@@ -707,6 +708,7 @@ def _black_box(function, ys, xs, grad_ys):
     ig._flat_outputs(function, ys, rows=True)
     plan = ig._Plan(function, ys, xs, None, explain=False)
     plan._follow_rows(strict=True)
+    plan._check_rows()
     reached = {x.ref() for x in plan.xs} | {t.ref() for op in plan.ops for t in op.outputs}
     if not any(y.ref() in reached for y in plan.ys):
         raise ValueError(ig._unconnected(function, plan.ys, plan.xs, "ys", "xs"))

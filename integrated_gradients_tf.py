@@ -84,9 +84,9 @@ def linear_interpolation(x, num_steps=50, baseline=None, method="gausslegendre",
     """
     num_steps = _check_steps("linear_interpolation", num_steps, method)
     flat = _flat_inputs("linear_interpolation", "x", x)
-    starts = _flat_baselines("linear_interpolation", x, flat, baseline)
     points, weights = quadrature(num_steps, method)
     with tf.name_scope(name):
+        starts = _flat_baselines("linear_interpolation", x, flat, baseline)
         graph = tf.compat.v1.get_default_graph()
         if baseline is None and not graph.building_function:
             # Of unknown shape, so that one row can be fed with or without its batch dimension.
@@ -142,6 +142,11 @@ def build_ig(inter, stepsize, output, num_steps=50, method="gausslegendre", name
     stepsizes = _flat_inputs("build_ig", "stepsize", stepsize)
     _check_tensor("build_ig", "output", output)
     points = len(quadrature(num_steps, method)[0])
+    if not output.dtype.is_floating:
+        raise TypeError(
+            f"build_ig: output {output.name!r} has dtype {output.dtype.name}, expected a floating dtype. "
+            "Explain the scores and not what argmax or a threshold makes of them."
+        )
     _check_recipe(inters, stepsizes, output, num_steps, method, points)
     with tf.name_scope(name):
         if method == "secant":
@@ -569,7 +574,10 @@ def graph_replace(ys, xs, replacements, per_row=None, name="graph_replace"):
         _check_structure(function, "replacements", replacements, "xs", xs)
         new = tf.nest.flatten(replacements)
         for x, value in zip(plan.xs, new):
-            if not tf.is_tensor(value) or value.dtype != x.dtype:
+            if tf.is_tensor(value) and not hasattr(value, "numpy"):
+                _check_tensor(function, "replacements", value)
+            eager = hasattr(value, "numpy") and not tf.compat.v1.get_default_graph().building_function
+            if not isinstance(value, tf.Tensor) or eager or value.dtype != x.dtype:
                 raise TypeError(
                     f"{function}: the replacement of {x.name!r} is {value!r}, expected a tensor of dtype "
                     f"{x.dtype.name}."
@@ -635,6 +643,7 @@ class _Plan:
         self._follow_rows(strict=explain)
         if explain:
             self._check_connected()
+            self._check_rows()
         self._split()
 
     # What is there
@@ -700,6 +709,14 @@ class _Plan:
         if any(y.ref() in smooth for y in self.ys):
             return
         raise ValueError(_unconnected(self.function, self.ys, self.xs, "ys", "xs"))
+
+    def _check_rows(self):
+        for y in self.ys:
+            if y.shape.rank and not y.shape[:1].is_compatible_with(tf.TensorShape([self.rows])):
+                raise ValueError(
+                    f"{self.function}: ys {y.name!r} has shape {y.shape}, expected [B, ...] with the "
+                    f"{self.rows} rows of xs. Explain an output with one entry per row."
+                )
 
     def _follow_rows(self, strict):
         """Follows the axis that carries the rows; refuses ops that mix them."""
@@ -1953,6 +1970,12 @@ def backpropagate(ys, xs, grad_ys, rules, other=None, name="backpropagate"):
     for argument, tensors in (("ys", flat_ys), ("xs", flat_xs)):
         for tensor in tensors:
             _check_tensor(function, argument, tensor)
+    for y in flat_ys:
+        if not y.dtype.is_floating:
+            raise TypeError(
+                f"{function}: ys {y.name!r} has dtype {y.dtype.name}, expected a floating dtype. Explain "
+                "the scores and not what argmax or a threshold makes of them."
+            )
     if grad_ys is None:
         seeds = [None] * len(flat_ys)
     else:
@@ -1978,8 +2001,7 @@ def backpropagate(ys, xs, grad_ys, rules, other=None, name="backpropagate"):
         ends = _pair(made, after)
     with tf.name_scope(name):
         seeds = [
-            tf.ones_like(y) if seed is None else tf.convert_to_tensor(seed, y.dtype)
-            for y, seed in zip(flat_ys, seeds)
+            tf.ones_like(y) if seed is None else _weight(function, y, seed) for y, seed in zip(flat_ys, seeds)
         ]
         parts = _reverse(ends, flat_ys, seeds, flat_xs, rules)
         grads = [tf.add_n(p) if p else tf.zeros_like(x) for x, p in zip(flat_xs, parts)]
@@ -2680,7 +2702,7 @@ def _softmax(vjp):
             square = _row_sum(centred**2)
             size = tf.reduce_max(tf.where(seen, tf.maximum(tf.abs(z0), tf.abs(z1)), zero), -1, True)
             # Below 1/2 the five points are exact to rounding, which a correction would only blow up.
-            tiny = square <= 0.25 + (np.finfo(dtype.as_numpy_dtype).eps * (1 + size)) ** 2
+            tiny = square <= 0.25 + (_epsilon(dtype) * (1 + size)) ** 2
             return change, gain, tf.where(tiny, zero, centred / tf.where(tiny, tf.ones([], dtype), square))
 
         change, gain, direction = op.keep("correction", correction)
@@ -2901,6 +2923,14 @@ def _check_tensor(function, argument, value):
             f"{function}: {argument} is a {kind}, expected a dense tensor. Convert it first, for "
             "example with tf.sparse.to_dense or RaggedTensor.to_tensor."
         )
+    graph = tf.compat.v1.get_default_graph()
+    while graph is not None and graph is not value.graph:
+        graph = getattr(graph, "outer_graph", None)
+    if graph is None:
+        raise ValueError(
+            f"{function}: {argument} {value.name!r} belongs to another graph, expected a tensor of the "
+            "graph under construction. Make the call where the network is called."
+        )
 
 
 def _flat_inputs(function, argument, structure, floating=True):
@@ -2963,22 +2993,28 @@ def _flat_grad_ys(function, plan, structure, grad_ys):
     flat = tf.nest.flatten(grad_ys) if tf.nest.is_nested(structure) else [grad_ys]
     result = []
     for y, weight in zip(plan.ys, flat):
-        try:
-            weight = tf.convert_to_tensor(weight, None if tf.is_tensor(weight) else y.dtype)
-        except (ValueError, TypeError) as error:
-            raise TypeError(f"{function}: grad_ys is no {y.dtype.name} tensor: {error}") from None
-        if not weight.dtype.is_floating:
-            raise TypeError(
-                f"{function}: grad_ys has dtype {weight.dtype.name}, expected {y.dtype.name} as ys. "
-                "Convert it with tf.cast."
-            )
-        if not weight.shape.is_compatible_with(y.shape):
-            raise ValueError(
-                f"{function}: grad_ys has shape {weight.shape}, expected {y.shape} as ys "
-                f"{y.name!r}: one weight per entry, such as tf.one_hot(classes, {y.shape[-1:]})."
-            )
-        result.append(weight)
+        result.append(_weight(function, y, weight))
     return result
+
+
+def _weight(function, y, weight):
+    if isinstance(weight, tf.Tensor) and not hasattr(weight, "numpy"):
+        _check_tensor(function, "grad_ys", weight)
+    try:
+        weight = tf.convert_to_tensor(weight, None if tf.is_tensor(weight) else y.dtype)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise TypeError(f"{function}: grad_ys is no {y.dtype.name} tensor: {error}") from None
+    if not weight.dtype.is_floating:
+        raise TypeError(
+            f"{function}: grad_ys has dtype {weight.dtype.name}, expected {y.dtype.name} as ys. "
+            "Convert it with tf.cast."
+        )
+    if not weight.shape.is_compatible_with(y.shape):
+        raise ValueError(
+            f"{function}: grad_ys has shape {weight.shape}, expected {y.shape} as ys "
+            f"{y.name!r}: one weight per entry, such as tf.one_hot(classes, {y.shape[-1:]})."
+        )
+    return weight
 
 
 def _check_structure(function, argument, structure, like_argument, like):
@@ -3050,9 +3086,11 @@ def _baseline(function, x, value):
                 f"{function}: baseline has dtype {value.dtype.name}, expected {x.dtype.name} as the "
                 f"input {x.name!r}. Convert it with tf.cast."
             )
+        if not hasattr(value, "numpy"):
+            _check_tensor(function, "baseline", value)
     try:
         value = tf.convert_to_tensor(value, x.dtype)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError) as error:
         raise TypeError(
             f"{function}: baseline of type {type(value).__name__} is no {x.dtype.name} tensor, "
             f"expected a number, an array or a tensor that broadcasts to {x.shape}: {error}"

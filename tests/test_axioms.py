@@ -471,16 +471,15 @@ def test_neither_blocks_nor_columns_change_a_number(network, seed, static, metho
     def build(xs, bs):
         merged, ys = network.parts(*xs)
         whole = ig.integrated_gradients(ys, xs, bs, **options)
-        blocks = [ig.integrated_gradients(ys, xs, bs, max_rows=rows, **options) for rows in (6, 9)]
+        narrower = ig.integrated_gradients(ys, xs, bs, max_rows=7, **options)
         columns = ig.integrated_jacobian(ys, xs, bs, **options)
         narrow = ig.integrated_jacobian(ys, xs, bs, max_rows=6, **options)
         layer = [[ig.layer_conductance(ys, merged, xs, bs, max_rows=n, **options)] for n in (None, 9)]
-        return whole, blocks, columns, narrow, layer
+        return whole, narrower, columns, narrow, layer
 
-    whole, blocks, columns, narrow, (layer, *layers) = run(build, xs, bs, static)
-    for some in blocks:
-        # Rows of a softmax sum to 1, and their attributions to 0.
-        assert_same(some, whole, 1e-9, floor=1e-12)
+    whole, narrower, columns, narrow, (layer, *layers) = run(build, xs, bs, static)
+    # Rows of a softmax sum to 1, and their attributions to 0.
+    assert_same(narrower, whole, 1e-9, floor=1e-12)
     assert_same([part.sum(1) for part in columns], whole, 1e-9, floor=1e-12)
     assert_same(narrow, columns, 1e-9, floor=1e-12)
     for some in layers:

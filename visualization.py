@@ -408,6 +408,7 @@ def animate_path(
     fps: float = 10.0,
     clip_above: float = 99.9,
     cmap: str | Colormap = CMAP,
+    label: str = "attribution",
 ) -> Path:
     """Write a GIF that walks from the baseline to the input, one frame per step.
 
@@ -424,6 +425,7 @@ def animate_path(
       fps: frames per second, above 0.
       clip_above: as in `heatmap`, for all frames together.
       cmap: a diverging Matplotlib colour map.
+      label: what the maps show, for the colour bar: `"gradient"`, for one.
 
     Returns:
       The path of the file.
@@ -459,6 +461,7 @@ def animate_path(
         raise ValueError(f"path is {str(path)!r}; expected a name that ends in .gif: rename it")
     if _between("fps", fps, 0, np.inf) == 0:
         raise ValueError("fps is 0; expected a number above 0, e.g. 10")
+    (label,) = _titles(label, 1, "label")
 
     mappable = _symmetric(maps, cmap, clip_above)
     fig, axes = _panels(maps.shape[1], 1 + (inputs is not None) + (outputs is not None), maps.shape[1:])
@@ -470,7 +473,7 @@ def animate_path(
             updates.append(_moving(row[0].imshow(pictures[0]), pictures))
         if outputs is not None:
             updates.append(_growing(row[-2], alphas, outputs[:, index]))
-    _colour_bar(fig, axes, mappable, maps)
+    _colour_bar(fig, axes, mappable, maps, label)
     _legend(fig, axes, _remarks(maps))
     heading = axes[0, -1].set_title(" ", family="monospace", fontsize="medium")
     fig.draw_without_rendering()
@@ -821,12 +824,12 @@ def _symmetric(values, cmap, clip_above=100):
     return ScalarMappable(Normalize(-limit, limit), colours)
 
 
-def _colour_bar(fig, axes, mappable, values):
+def _colour_bar(fig, axes, mappable, values, label="attribution"):
     clipped = _largest(values) > mappable.norm.vmax
     fig.colorbar(
         mappable,
         ax=list(axes.flat),
-        label="attribution",
+        label=label,
         aspect=30,
         extend="both" if clipped else "neither",
     )

@@ -600,13 +600,14 @@ def test_a_gif_says_where_it_is(tmp_path, monkeypatch):
     draw = FigureCanvasAgg.draw
 
     def listen(canvas):
-        said.append([ax.get_title() for ax in canvas.figure.axes])
+        said.append([ax.get_title() for ax in canvas.figure.axes] + [canvas.figure.axes[-1].get_ylabel()])
         draw(canvas)
 
     monkeypatch.setattr(FigureCanvasAgg, "draw", listen)
-    viz.animate_path(noise(2, 4, 4), tmp_path / "a.gif", alphas=[0.25, 0.75], outputs=[1.5, -2])
+    viz.animate_path(noise(2, 4, 4), tmp_path / "a.gif", [0.25, 0.75], [1.5, -2], label="gradient")
     assert said[-2][:2] == ["F(\u03b1) = 1.50", "step 1 of 2   \u03b1 = 0.250"]
     assert said[-1][:2] == ["F(\u03b1) = -2.00", "step 2 of 2   \u03b1 = 0.750"]
+    assert said[-1][-1] == "gradient"
 
 
 # Curves
@@ -917,6 +918,7 @@ BAD_TYPES = {
     "top": lambda: viz.bar(["a"], [1], top="all"),
     "fps": lambda: viz.animate_path(np.zeros([2, 4, 4]), "a.gif", fps="fast"),
     "titles": lambda: viz.heatmap(IMAGE, titles=[1]),
+    "label": lambda: viz.animate_path(np.zeros([2, 4, 4]), "a.gif", label=1),
     "tokens": lambda: viz.highlight_text("a text", [1]),
     "tokens holds": lambda: viz.highlight_text([1, "b"], [1, 2]),
     "names": lambda: viz.bar("ab", [1, 2]),

@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pytest
 import random_networks
 import tensorflow as tf
 from hypothesis import HealthCheck, Phase, given, settings
@@ -155,6 +156,7 @@ def assert_same(actual, wanted, tolerance=1e-9, note="", floor=1e-13):
 
 
 @check(
+    share=0.7,
     network=random_networks.networks(),
     kind=random_networks.KINDS,
     seed=SEEDS,
@@ -231,7 +233,7 @@ def test_expected_gradients_approach_completeness(network, seed):
     assert errors[1] <= max(errors[0] / 2, 0.05 * size(many).max())
 
 
-@check(network=random_networks.networks(most_layers=3), seed=SEEDS)
+@check(share=0.7, network=random_networks.networks(most_layers=3), seed=SEEDS)
 def test_the_only_feature_that_differs_gets_the_whole_change(network, seed):
     random = np.random.RandomState(seed)
     xs, bs = random_networks.ends(network, seed)
@@ -252,7 +254,7 @@ def test_the_only_feature_that_differs_gets_the_whole_change(network, seed):
     assert all(not (part * (1 - mask)).any() for part, mask in zip(points, masks))
 
 
-@check(network=random_networks.networks(most_layers=2), kind=random_networks.KINDS, seed=SEEDS)
+@check(share=0.7, network=random_networks.networks(most_layers=2), kind=random_networks.KINDS, seed=SEEDS)
 def test_features_without_influence_get_nothing(network, kind, seed):
     random = np.random.RandomState(seed)
     xs, bs = random_networks.ends(network, seed, kind=kind)
@@ -484,6 +486,29 @@ def test_neither_blocks_nor_columns_change_a_number(network, seed, static, metho
     assert_same(narrow, columns, 1e-9, floor=1e-12)
     for some in layers:
         assert_same(some, layer, 1e-9, floor=1e-12)
+
+
+@pytest.mark.parametrize("method", ["gausslegendre", "secant"])
+def test_conductances_of_a_layer_and_the_next_do_not_count_a_path_twice(method):
+    random = np.random.RandomState(0)
+    w, v = (tf.constant(random.normal(size=(4, 4))) for _ in range(2))
+    xs, bs = [random.normal(size=(3, 4))], [random.normal(size=(3, 4))]
+
+    def build(xs, bs):
+        first = tf.tanh(xs[0] @ w)
+        second = tf.sigmoid(first @ v)
+        direct, through = tf.reduce_sum(tf.sin(first), 1), tf.reduce_sum(second**2, 1)
+
+        def conductance(ys, layer):
+            return ig.layer_conductance(ys, layer, xs, bs, num_steps=7, method=method)
+
+        return conductance(direct + through, [first, second]), [
+            conductance(direct, first),
+            conductance(through, second),
+        ]
+
+    together, apart = run(build, xs, bs)
+    assert_same(together, apart, 1e-12)
 
 
 # The table of the documentation -----------------------------------------------------------------------

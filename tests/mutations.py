@@ -30,14 +30,14 @@ MUTATIONS = [
     ("panels shifted by one", IG, "points = [(i + (rules[size][0] + 1) / 2) / panels", "points = [(i + 1 + (rules[size][0] + 1) / 2) / panels", [RECIPE]),
     ("the path from x to the baseline", IG, "np.stack([1 - points, points], 1)", "np.stack([points, 1 - points], 1)", [RECIPE]),
     ("the sign of the step", IG, "step = _column(weights, tensor) * (tensor - start)", "step = _column(weights, tensor) * (start - tensor)", [RECIPE]),
-    ("the change without the baseline", IG, "(_widen(x) - _widen(self.base[index]))", "_widen(x)", [AXIOMS]),
+    ("the change without the baseline", IG, "(_widen(x) - _widen(self.base[index]))", "_widen(x)", [AXIOMS + " -k complete"]),
     ("the mean over steps forgotten", IG, "            total = total / self.steps\n", "", [REPLAY]),
-    ("the last block of steps not cut off", IG, "weights = tf.where(at < steps, tf.gather(weights, last), 0)", "weights = tf.gather(weights, last)", [AXIOMS]),
-    ("weights of steps forgotten", IG, "share = self.weights * walk.steps if weighted else tf.ones_like(self.weights)", "share = tf.ones_like(self.weights)", [AXIOMS]),
+    ("the last block of steps not cut off", IG, "weights = tf.where(at < steps, tf.gather(weights, last), 0)", "weights = tf.gather(weights, last)", [AXIOMS + " -k blocks"]),
+    ("weights of steps forgotten", IG, "share = self.weights * walk.steps if weighted else tf.ones_like(self.weights)", "share = tf.ones_like(self.weights)", [AXIOMS + " -k gauss_legendre"]),
     ("grad_ys forgotten", IG, "weight = tf.ones(tf.shape(y), y.dtype) if weight is None else weight\n", "weight = tf.ones(tf.shape(y), y.dtype)\n", [REPLAY]),
-    ("stop_gradients forgotten in the replay", IG, "grads = tf.gradients(ys, at, grad_ys=seeds, stop_gradients=at)", "grads = tf.gradients(ys, at, grad_ys=seeds)", [AXIOMS, REPLAY, "tests/test_graphs.py"]),
+    ("stop_gradients forgotten in the replay", IG, "grads = tf.gradients(ys, at, grad_ys=seeds, stop_gradients=at)", "grads = tf.gradients(ys, at, grad_ys=seeds)", [AXIOMS + " -k conductances"]),
     ("the slope of an op twice", IG, "return tf.gradients(out, ins[slot], grad, stop_gradients=ins)[0]", "return tf.gradients(out, ins[slot], 2 * grad, stop_gradients=ins)[0]", [RULES]),
-    ("one adjoint kept where several meet", IG, "adjoints[ref] = parts = [tf.add_n(parts)]", "adjoints[ref] = parts = parts[:1]", [AXIOMS]),
+    ("one adjoint kept where several meet", IG, "adjoints[ref] = parts = [tf.add_n(parts)]", "adjoints[ref] = parts = parts[:1]", [AXIOMS + " -k complete"]),
     ("tensors beside the path not repeated", IG, "values[root.ref()] = tf.tile(root, multiples)", "values[root.ref()] = tf.repeat(root, copies, axis=0)", [REPLAY]),
     ("starts for ends in conductance", IG, "_widen(self.cuts.of(t, 1)) - _widen(self.cuts.of(t, 0))", "_widen(self.cuts.of(t, 0)) - _widen(self.cuts.of(t, 1))", [REPLAY, AXIOMS]),
     ("Relu's slope at its start only", IG, "return _ratio(op.outputs[0] + other.outputs[0], size0 + size1)", "return _ratio(op.outputs[0], size0)", [SECANT]),
@@ -82,7 +82,7 @@ def caught(copy, mutation):
     path.write_text(whole.replace(text, replacement), "utf-8")
     try:
         for test in tests:
-            command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", test]
+            command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *test.split()]
             done = subprocess.run(
                 command, cwd=copy, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(copy)}
             )

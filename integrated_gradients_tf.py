@@ -300,7 +300,8 @@ def integrated_gradients(
       method: `"auto"`, `"secant"`, `"gausslegendre"`, `"riemann_left"`, `"riemann_right"`,
         `"riemann_middle"` or `"riemann_trapezoid"`. `"secant"` is complete by construction at any
         number of steps. `"auto"` takes it for networks with kinks (ReLU and its family, max pooling,
-        maximum, absolute value) and `"gausslegendre"` for smooth ones.
+        maximum, absolute value) and `"gausslegendre"` for smooth ones; if these have a softmax and 10
+        steps or more, in five panels, which are narrow where probabilities and attention move.
       grad_ys: weights of the entries of `ys`, of its shape and structure. They are evaluated at `xs`
         and held fixed along the path. One-hot rows choose a class per row.
       per_row: tensors beside `xs` with one entry per row (targets to gather, masks), which are
@@ -1107,12 +1108,45 @@ def _reshape_axis(op, rows):
     before, after = op.inputs[0].shape, op.outputs[0].shape
     if not before.rank or not after.rank:
         return None
+    if after[1:].num_elements() is None:
+        after = after.merge_with(_partial_shape(op.inputs[1], after.rank))
     inner, outer = before[1:].num_elements(), after[1:].num_elements()
     if not inner or not outer or (inner % outer and outer % inner):
         return None
     if rows is None:
         return 0 if after.as_list()[0] is None else None
     return 0 if after.as_list()[0] is not None and after.as_list()[0] % max(rows, 1) == 0 else None
+
+
+def _partial_shape(tensor, rank):
+    """What the graph says of a shape that it computes, as tf.tensordot does."""
+    dims = _dims(tensor)
+    known = dims is not None and len(dims) == rank
+    return tf.TensorShape([None if d is None or d < 0 else d for d in dims] if known else [None] * rank)
+
+
+def _dims(tensor):
+    """The entries of an integer tensor, None for each that is not known; None if nothing is."""
+    value, op = tf.get_static_value(tensor), tensor.op
+    if value is not None:
+        return [int(v) for v in np.ravel(value)]
+    if op.type == "Shape":
+        return op.inputs[0].shape.as_list() if op.inputs[0].shape.rank is not None else None
+    parts = [_dims(t) for t in op.inputs] if op.type in ("Cast", "Identity", "Pack", "ConcatV2") else []
+    if op.type in ("Cast", "Identity"):
+        return parts[0]
+    if op.type == "Pack":
+        return [part[0] if part and len(part) == 1 else None for part in parts]
+    if op.type == "ConcatV2":
+        return None if None in parts else sum(parts[:-1], [])
+    if op.type in ("GatherV2", "Prod"):
+        dims, at = _dims(op.inputs[0]), tf.get_static_value(op.inputs[1])
+        if dims is None or at is None:
+            return None
+        if op.type == "GatherV2":
+            return [dims[i] for i in np.ravel(at)]
+        return [None if None in dims else int(np.prod(dims))]
+    return None
 
 
 def _merges(op):
@@ -1477,12 +1511,15 @@ class _Walk:
     """The path of a plan from its baselines to `xs`, in blocks of steps."""
 
     def __init__(self, plan, structure, baselines, num_steps, method, max_rows, outputs=1):
-        function = plan.function
-        if method == "auto":
+        function, graded = plan.function, method == "auto"
+        if graded:
             method = "secant" if plan.kinked else "gausslegendre"
         self.plan, self.steps = plan, _check_steps(function, num_steps, method)
         self.secant = method == "secant"
-        self.rule = None if self.secant else quadrature(self.steps, method)
+        # Panels that follow the network, where `auto` leaves the choice to us.
+        graded = graded and method == "gausslegendre" and self.steps >= 2 * PANELS and not plan.layers
+        self.graded = graded and self._reader(_movers, tf.float32) is not None
+        self.rule = None if self.secant else quadrature(self.steps, method, PANELS if self.graded else None)
         self.starts = _flat_baselines(function, structure, plan.xs, baselines)
         self.strict = max_rows is not None
         self.limit = self._row_limit(function, max_rows, outputs)
@@ -1575,8 +1612,8 @@ class _Walk:
         # With shared ends, K steps take K + 1 points; where rows leave axis 0, two copies of K.
         self.shared = self.secant and plan.stacked
         self.per_block = self._steps_per_block()
-        if self.secant:
-            self.density = self._switch_density()
+        if self.secant or self.graded:
+            self.density = self._density()
 
     def _steps_per_block(self):
         plan, ends = self.plan, 2 if self.secant and not self.shared else 1
@@ -1672,18 +1709,35 @@ class _Walk:
 
     # Where the points go
 
+    def at(self, alphas, copies):
+        """The frontier at `alphas [copies, 1 or B]`, `[copies * B, ...]` each."""
+        new = []
+        for tensor, start in zip(self.plan.frontier, self.before):
+            alpha = tf.cast(_right_pad(alphas, tensor), tensor.dtype)
+            # No NaN where a mask of -inf is part of the frontier.
+            path = tf.math.multiply_no_nan(start, 1 - alpha) + tf.math.multiply_no_nan(tensor, alpha)
+            new.append(_merge_rows(path, tensor, copies))
+        return new
+
     def points(self, index):
         """Alphas and weights of a block, `[K, 1]` or `[K, B]`; secant has the alphas of K + 1 points."""
         size, steps, dtype = self.per_block, self.steps, _wide(self.plan.frontier[0].dtype)
         if self.secant:
             at = tf.minimum(index * size + tf.range(size + 1), steps)
-            alphas = self._graded(at, dtype)
+            alphas = self._graded(tf.cast(at, dtype) / self.steps)
             return alphas, alphas[1:] - alphas[:-1]
         at = index * size + tf.range(size)
         alphas, weights = (tf.constant(v, dtype) for v in self.rule)
         last = tf.minimum(at, steps - 1)
-        weights = tf.where(at < steps, tf.gather(weights, last), 0)
-        return tf.gather(alphas, last)[:, None], weights[:, None]
+        alphas, weights = tf.gather(alphas, last)[:, None], tf.gather(weights, last)[:, None]
+        if self.graded:
+            # The rule is that of equal panels: each is stretched to one of equal shares of the density.
+            edges = self._graded(tf.range(PANELS + 1, dtype=dtype) / PANELS)
+            panel = tf.cast(alphas[:, 0] * PANELS, tf.int32)
+            low, width = tf.gather(edges, panel), tf.gather(edges[1:] - edges[:-1], panel)
+            alphas = low + width * (alphas * PANELS - tf.cast(panel, dtype)[:, None])
+            weights *= width * PANELS
+        return alphas, tf.where(at[:, None] < steps, weights, 0)
 
     def intervals(self, index):
         """Start and end of the interval that each step of a gradient rule stands for."""
@@ -1694,44 +1748,91 @@ class _Walk:
         edges = tf.gather(tf.constant(np.concatenate([[0], ends]), dtype), at)[:, None]
         return edges[:-1], edges[1:]
 
-    def _switch_density(self):
-        """Share of the points that each of BINS equal parts of the path gets, summed up, `[B, BINS + 1]`.
+    def _density(self):
+        """Share of the points that each of equal parts of the path gets, summed up, `[B, parts + 1]`.
 
-        A unit whose pre-activation goes from h0 at the baseline to h1 at `xs` switches near
-        alpha = -h0 / (h1 - h0), and that is where the error is. Half of the points are uniform.
+        Error sits where units switch and, on smooth networks, where attention and probabilities move.
+        A few looks at the network on the path tell where that is. None if there is nothing to see.
         """
         plan, dtype = self.plan, _wide(self.plan.frontier[0].dtype)
-        values = plan.values(plan.frontier, self.before)
-        _replay(plan.rest, values, [t for op in plan.rest for t in op.inputs])
-        units = []
-        for op in plan.rest:
-            for now in _switches(op, plan.varying):
-                out = op.outputs[0]
-                axis, led = plan.axis.get(out.ref(), UNKNOWN), out.ref() in plan.row_led
-                if axis != UNKNOWN and out.shape.rank is not None:
-                    ends = (now(lambda t: values.get(t.ref(), t)), now(lambda t: t))
-                    units.append([_rows_first(tf.cast(t, dtype), axis, led, self.batch) for t in ends])
-        if not units:
+        if self.secant:
+            looks, size, seen, count = SWITCH_LOOKS, BINS // SWITCH_LOOKS, _switches, _count_switches
+        else:
+            looks, size, seen, count = MOVE_LOOKS, 1, _movers, _count_moves
+        read = self._reader(seen, dtype)
+        if read is None:
             return None
-        counts = _count_switches(*(tf.concat(end, 1) for end in zip(*units)))
-        total = tf.reduce_sum(counts, axis=1, keepdims=True)
-        share = tf.where(total > 0, counts / tf.maximum(total, 1), 1 / BINS)
-        share = (share + 1 / BINS) / 2
-        edges = tf.concat([tf.zeros_like(total), tf.cumsum(share, axis=1)], 1)
+
+        # Backwards, as the values at `xs` are there already.
+        def look(index, later):
+            alpha = 1 - tf.cast(index + 1, dtype) / looks
+            values = plan.values(plan.frontier, self.at(tf.reshape(alpha, [1, 1]), 1))
+            _replay(plan.rest, values, [t for op in plan.rest for t in op.inputs])
+            sooner = [_restore_shape(a, b.shape) for a, b in zip(read(values), later)]
+            return sooner, count(sooner, later, size)
+
+        later = read({})
+        if self.loop and looks > 1:
+            counts = tf.TensorArray(dtype, looks, element_shape=[plan.rows, None, size])
+
+            def body(index, later, counts):
+                later, found = look(index, later)
+                return index + 1, later, counts.write(index, found)
+
+            start = tf.constant(0), later, counts
+            counts = tf.while_loop(
+                lambda i, *_: i < looks, body, start, parallel_iterations=1, maximum_iterations=looks
+            )[2].stack()
+        else:
+            counts = []
+            for index in range(looks):
+                later, found = look(index, later)
+                counts.append(found)
+            counts = tf.stack(counts)
+        # [looks, B, groups, size] -> [B, groups, parts], each group's share of its own total
+        counts = tf.transpose(tf.reverse(counts, [0]), [1, 2, 0, 3])
+        counts = tf.reshape(counts, [self.batch, tf.shape(counts)[1], looks * size])
+        total = tf.reduce_sum(counts, axis=2, keepdims=True)
+        share = tf.where(total > 0, counts / tf.where(total > 0, total, 1), 1 / (looks * size))
+        share = tf.reduce_mean(share, axis=1)
+        if self.secant:
+            share = (1 - UNIFORM) * share + UNIFORM / BINS
+        edges = tf.concat([tf.zeros_like(share[:, :1]), tf.cumsum(share, axis=1)], 1)
         return tf.stop_gradient(edges)
 
-    def _graded(self, at, dtype):
-        """Alphas of the points `at [P]` of `0 ... num_steps`: equal quantiles of the density."""
-        quantiles = tf.cast(at, dtype) / self.steps
+    def _reader(self, seen, dtype):
+        """Function from replayed values to a list of `[B, units]`, of what `seen` finds; None if nothing."""
+        plan, found = self.plan, []
+        for op in plan.rest:
+            out = op.outputs[0] if op.outputs else None
+            axis = UNKNOWN if out is None else plan.axis.get(out.ref(), UNKNOWN)
+            if axis != UNKNOWN and out.shape.rank is not None:
+                found += [(now, axis, out.ref() in plan.row_led) for now in seen(op, plan.varying)]
+
+        def read(values):
+            return [
+                _rows_first(tf.cast(now(lambda t: values.get(t.ref(), t)), dtype), axis, led, self.batch)
+                for now, axis, led in found
+            ]
+
+        return read if found else None
+
+    def _graded(self, quantiles):
+        """Alphas `[P, B]` at these quantiles `[P]` of the density."""
         if self.density is None:
             return quantiles[:, None]
         low, high = self.density[:, :-1], self.density[:, 1:]
-        covered = (quantiles[:, None, None] - low) / (high - low)
+        width = tf.where(high > low, high - low, 1)
+        covered = (quantiles[:, None, None] - low) / width
         alphas = tf.reduce_mean(tf.clip_by_value(covered, 0, 1), axis=2)
-        return tf.where(tf.equal(at, self.steps)[:, None], tf.ones([], dtype), alphas)
+        return tf.where(quantiles[:, None] >= 1, tf.ones([], alphas.dtype), alphas)
 
 
 BINS = 64
+UNIFORM = 0.5  # share of the points of `secant` that are spread evenly
+SWITCH_LOOKS = 1
+MOVE_LOOKS = 8
+PANELS = 5  # of graded Gauss-Legendre
 
 
 def _switches(op, varying):
@@ -1747,6 +1848,11 @@ def _switches(op, varying):
 THRESHOLDS = {"Relu": (0,), "Relu6": (0, 6), "LeakyRelu": (0,), "Selu": (0,), "Elu": (0,), "Abs": (0,)}
 
 
+def _movers(op, varying):
+    """Functions (of a lookup of tensors) whose changes tell where a smooth network moves."""
+    return [lambda at: at(op.outputs[0])] if op.type == "Softmax" and _slots_vary(op, varying) else []
+
+
 def _rows_first(tensor, axis, led, rows):
     """`tensor` as `[B, units]`; its rows are on `axis`, merged with others unless `led`."""
     if axis:
@@ -1757,19 +1863,26 @@ def _rows_first(tensor, axis, led, rows):
     return tf.reshape(tensor, [rows, tf.size(tensor) // tf.maximum(rows, 1) if units is None else units])
 
 
-def _count_switches(before, after):
-    """`[B, units]` twice -> `[B, BINS]`: where on the path they cross zero, were they linear on it."""
+def _count_switches(before, after, size):
+    """`[B, 1, size]`: where between two looks they cross zero, were they linear there."""
+    before, after = tf.concat(before, 1), tf.concat(after, 1)
     rows = tf.shape(before)[0]
     crosses = (before < 0) & (after > 0) | (before > 0) & (after < 0)
     low, high = tf.minimum(before, after), tf.maximum(before, after)
     at = tf.where(crosses, low, 0) / tf.where(crosses, low - high, 1)
-    bins = tf.clip_by_value(tf.cast(at * BINS, tf.int32), 0, BINS - 1)
+    bins = tf.clip_by_value(tf.cast(at * size, tf.int32), 0, size - 1)
     # Counted from the lower end, so that both directions of a path are mirrored to the last bit.
-    bins = tf.where(crosses, tf.where(before < after, bins, BINS - 1 - bins), BINS)
-    bins += tf.range(rows)[:, None] * (BINS + 1)
+    bins = tf.where(crosses, tf.where(before < after, bins, size - 1 - bins), size)
+    bins += tf.range(rows)[:, None] * (size + 1)
     ones = tf.ones(tf.shape(bins), before.dtype)
-    counts = tf.math.unsorted_segment_sum(ones, bins, rows * (BINS + 1))
-    return tf.reshape(counts, [rows, BINS + 1])[:, :BINS]
+    counts = tf.math.unsorted_segment_sum(ones, bins, rows * (size + 1))
+    return tf.reshape(counts, [rows, 1, size + 1])[:, :, :size]
+
+
+def _count_moves(before, after, _):
+    """`[B, groups, 1]`: how far each of the tensors has moved."""
+    moves = [tf.reduce_sum(tf.abs(b - a), axis=1) for a, b in zip(before, after)]
+    return tf.stack(moves, 1)[:, :, None]
 
 
 class _Block:
@@ -1796,14 +1909,8 @@ class _Block:
 
     def _run(self, alphas, copies, targets=None):
         """Replays what follows the frontier at `alphas [copies, 1 or B]`."""
-        walk, plan = self.walk, self.walk.plan
-        new = []
-        for tensor, start in zip(plan.frontier, walk.before):
-            alpha = tf.cast(_right_pad(alphas, tensor), tensor.dtype)
-            # No NaN where a mask of -inf is part of the frontier.
-            path = tf.math.multiply_no_nan(start, 1 - alpha) + tf.math.multiply_no_nan(tensor, alpha)
-            new.append(_merge_rows(path, tensor, copies))
-        values = plan.values(plan.frontier, new, copies)
+        plan = self.walk.plan
+        values = plan.values(plan.frontier, self.walk.at(alphas, copies), copies)
         ops = plan.rest if targets is None else _ops_between(targets, plan.frontier + plan.roots)
         keep = plan.ys + plan.layers + list(targets or ())
         made = _replay(ops, values, keep, copies if plan.rows is not None else 1)
@@ -2774,8 +2881,8 @@ def _trapezoid(n):
     return np.linspace(0, 1, n), weights
 
 
-def _gauss_legendre(n):
-    panels = -(-n // PANEL)
+def _gauss_legendre(n, least=1):
+    panels = least * -(-n // (PANEL * least))
     sizes = [n // panels + (i < n % panels) for i in range(panels)]
     rules = {size: np.polynomial.legendre.leggauss(size) for size in set(sizes)}
     points = [(i + (rules[size][0] + 1) / 2) / panels for i, size in enumerate(sizes)]
@@ -2796,9 +2903,12 @@ QUADRATURES = {
 
 
 @functools.lru_cache(maxsize=64)
-def quadrature(num_steps, method):
-    """Points `[S]` in [0, 1] and weights `[S]` of a rule, ascending, as float64 arrays."""
-    points, weights = QUADRATURES[method](num_steps)
+def quadrature(num_steps, method, panels=None):
+    """Points `[S]` in [0, 1] and weights `[S]` of a rule, ascending, as float64 arrays.
+
+    With `panels`, Gauss-Legendre falls into so many equal parts.
+    """
+    points, weights = _gauss_legendre(num_steps, panels) if panels else QUADRATURES[method](num_steps)
     points.flags.writeable = weights.flags.writeable = False
     return points, weights
 

@@ -204,6 +204,27 @@ class TestIntegratedGradients:
         assert_close(result, expected[0], 1e-4)
 
 
+def dense_on_sequences(x):
+    """What Keras makes of Dense on `[B, T, F]` with an unknown batch: shapes computed in the graph."""
+    sequence = tf.tensordot(tf.reshape(x, [-1, 2, 2]), tf.constant(W[:2]), [[2], [0]])
+    return tf.reduce_sum(tf.tensordot(tf.tanh(sequence), tf.constant(W2), [[2], [0]]), axis=1)
+
+
+@BOTH
+def test_rows_are_followed_through_shapes_that_the_graph_computes(method):
+    obstacles = []
+
+    def build(x):
+        y = tf.tanh(dense_on_sequences(x))[:, 1]
+        obstacles.append(ig._Plan("test", y, x, None).obstacle)
+        return ig.integrated_gradients(y, x, BASELINE, 200, method)
+
+    result = as_graph(build, [X], False)
+    gradients = tape_gradients(lambda x: tf.tanh(dense_on_sequences(x))[:, 1])
+    assert_close(result, brute_force(gradients, [X], [BASELINE], midpoints(4000))[0], 1e-4)
+    assert obstacles == [None]  # so blocks hold several steps, and ends of steps are shared
+
+
 class TestRows:
     """Tensors beside `xs`: one entry per row, or shared by all of them."""
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from reference import as_graph
 
 import integrated_gradients_tf as ig
 
@@ -378,6 +379,56 @@ def test_auto_is_secant_for_networks_with_kinks_and_gauss_legendre_for_smooth_on
     rules = {m: found(m) for m in ("secant", "gausslegendre")}
     assert np.abs(rules["secant"] - rules["gausslegendre"]).max() > 1e-9, "nothing to tell them apart"
     np.testing.assert_allclose(found("auto"), rules[expected], rtol=1e-12, atol=1e-14)
+
+
+def confident(x):
+    """Probabilities that move from 0 to 1 on a small part of the path."""
+    return tf.nn.softmax(tf.stack([30 * tf.reduce_sum(x, axis=1), 0 * x[:, 0] + 20], 1))
+
+
+@pytest.mark.parametrize("static", [True, False])
+def test_auto_looks_where_softmaxes_move(static):
+    x, baseline = np.abs(inputs(3, 6)[0]), 0.0
+
+    def build(x):
+        ys = confident(tf.tanh(x))[:, 0]
+        every = ig.integrated_jacobian(confident(tf.tanh(x)), x, baseline, 20)[:, 0]
+        methods = [(20, "auto"), (20, "gausslegendre"), (2000, "gausslegendre"), (23, "auto")]
+        return [*(ig.integrated_gradients(ys, x, baseline, n, m) for n, m in methods), every]
+
+    auto, plain, exact, uneven, every = as_graph(build, [x], static)
+    error = np.abs(auto - exact).sum()
+    assert error < np.abs(plain - exact).sum() / 5
+    assert np.abs(uneven - exact).sum() < np.abs(plain - exact).sum() / 5
+    np.testing.assert_allclose(every, auto, rtol=1e-9, atol=1e-12)
+
+
+def test_panels_that_follow_the_network_still_integrate_what_is_linear():
+    def build(x):
+        moving = confident(x)[:, 0]
+        return ig.integrated_gradients(5 * x[:, 0] + 0 * moving, x, None, 13)
+
+    x = inputs(3, 6)[0]
+    expected = np.zeros_like(x)
+    expected[:, 0] = 5 * x[:, 0]
+    np.testing.assert_allclose(as_graph(build, [x], False), expected, atol=1e-12)
+
+
+def test_auto_is_plain_gauss_legendre_without_a_softmax_and_for_conductances():
+    def build(x):
+        hidden = tf.tanh(2 * x)
+        smooth, moving = tf.sin(hidden), confident(hidden)[:, 0]
+        return [
+            [
+                ig.integrated_gradients(smooth, x, None, 12, method),
+                ig.layer_conductance(moving, hidden, x, None, 12, method),
+            ]
+            for method in ("auto", "gausslegendre")
+        ]
+
+    auto, plain = as_graph(build, [inputs(3, 6)[0]], False)
+    for a, b in zip(auto, plain):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
 # Frozen graphs --------------------------------------------------------------------------------------

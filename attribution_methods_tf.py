@@ -16,11 +16,14 @@ Copyright 2026 the IntegratedGradientsTF authors. Licensed under the Apache Lice
 import functools
 import numbers
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 import integrated_gradients_tf as ig
+from integrated_gradients_tf import Baselines, Tensors
 
 __all__ = [
     "deeplift",
@@ -43,7 +46,7 @@ _as_it_is = tf.autograph.experimental.do_not_convert
 
 
 @_as_it_is
-def saliency(ys, xs, grad_ys=None, name="saliency"):
+def saliency(ys: Tensors, xs: Tensors, grad_ys: Tensors | None = None, name: str = "saliency") -> Tensors:
     """The absolute gradient: |dF / dx|.
 
     Simonyan, Vedaldi and Zisserman, https://arxiv.org/abs/1312.6034, section 3.
@@ -83,7 +86,9 @@ def saliency(ys, xs, grad_ys=None, name="saliency"):
 
 
 @_as_it_is
-def gradient_times_input(ys, xs, grad_ys=None, name="gradient_times_input"):
+def gradient_times_input(
+    ys: Tensors, xs: Tensors, grad_ys: Tensors | None = None, name: str = "gradient_times_input"
+) -> Tensors:
     """The gradient times the input: x * dF / dx.
 
     Shrikumar, Greenside and Kundaje, https://arxiv.org/abs/1704.02685.
@@ -111,7 +116,9 @@ def gradient_times_input(ys, xs, grad_ys=None, name="gradient_times_input"):
 
 
 @_as_it_is
-def epsilon_lrp(ys, xs, epsilon=1e-4, grad_ys=None, name="epsilon_lrp"):
+def epsilon_lrp(
+    ys: Tensors, xs: Tensors, epsilon: float = 1e-4, grad_ys: Tensors | None = None, name: str = "epsilon_lrp"
+) -> Tensors:
     """Layer-wise relevance propagation with the epsilon rule.
 
     Bach et al., https://doi.org/10.1371/journal.pone.0130140, equation 58, in the form of Ancona et
@@ -154,7 +161,13 @@ def epsilon_lrp(ys, xs, epsilon=1e-4, grad_ys=None, name="epsilon_lrp"):
 
 
 @_as_it_is
-def deeplift(ys, xs, baselines=None, grad_ys=None, name="deeplift"):
+def deeplift(
+    ys: Tensors,
+    xs: Tensors,
+    baselines: Baselines = None,
+    grad_ys: Tensors | None = None,
+    name: str = "deeplift",
+) -> Tensors:
     """DeepLIFT with the Rescale rule.
 
     Shrikumar, Greenside and Kundaje, https://arxiv.org/abs/1704.02685, section 3.5.2: a gradient in
@@ -254,7 +267,15 @@ def _warn_of_missing_rules(plan, rules, instead):
 
 
 @_as_it_is
-def occlusion(ys, xs, window_shape=None, strides=None, baseline=0, grad_ys=None, name="occlusion"):
+def occlusion(
+    ys: Tensors,
+    xs: Tensors,
+    window_shape: Any = None,
+    strides: Any = None,
+    baseline: Baselines = 0,
+    grad_ys: Tensors | None = None,
+    name: str = "occlusion",
+) -> Tensors:
     """How much the output falls when a window of the input is covered.
 
     Zeiler and Fergus, https://arxiv.org/abs/1311.2901, section 4.2, for windows of any shape: the
@@ -399,15 +420,15 @@ def _outer(lines):
 
 @_as_it_is
 def shapley_value_sampling(
-    ys,
-    xs,
-    num_samples=5,
-    sampling_dims=None,
-    baselines=None,
-    seed=None,
-    grad_ys=None,
-    name="shapley_value_sampling",
-):
+    ys: Tensors,
+    xs: Tensors,
+    num_samples: int = 5,
+    sampling_dims: Any = None,
+    baselines: Baselines = None,
+    seed: int | None = None,
+    grad_ys: Tensors | None = None,
+    name: str = "shapley_value_sampling",
+) -> Tensors:
     """Shapley values, estimated from random orders of the features.
 
     Castro, Gomez and Tejada, https://doi.org/10.1016/j.cor.2008.04.004: features are set to their
@@ -511,7 +532,15 @@ def _sampling_dims(function, x, dims):
 
 
 @_as_it_is
-def expected_gradients(ys, xs, baselines, num_samples, seed=None, grad_ys=None, name="expected_gradients"):
+def expected_gradients(
+    ys: Tensors,
+    xs: Tensors,
+    baselines: Tensors,
+    num_samples: int,
+    seed: int | None = None,
+    grad_ys: Tensors | None = None,
+    name: str = "expected_gradients",
+) -> Tensors:
     """Integrated gradients, averaged over a distribution of baselines.
 
     Erion et al., https://arxiv.org/abs/1906.10670: the mean of (x - b) * dF/dx at
@@ -606,7 +635,16 @@ def _distribution(function, xs, flat, baselines):
 
 
 @_as_it_is
-def smoothgrad(builder, ys, xs, stdev, num_samples, seed=None, name="smoothgrad", **builder_options):
+def smoothgrad(
+    builder: Callable[..., Tensors],
+    ys: Tensors,
+    xs: Tensors,
+    stdev: Any,
+    num_samples: int,
+    seed: int | None = None,
+    name: str = "smoothgrad",
+    **builder_options: Any,
+) -> Tensors:
     """The mean of any attribution over noisy copies of the input.
 
     Smilkov et al., https://arxiv.org/abs/1706.03825: the mean of `builder` at

@@ -17,7 +17,9 @@ Copyright 2026 the IntegratedGradientsTF authors. Licensed under the Apache Lice
 
 import functools
 import numbers
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -38,6 +40,13 @@ __all__ = [
 # AutoGraph would convert every function below when it is called inside a tf.function.
 _as_it_is = tf.autograph.experimental.do_not_convert
 
+# A tensor, or a list, tuple or dict of tensors.
+Tensors: TypeAlias = tf.Tensor | list | tuple | dict
+# Likewise; arrays and numbers are converted.
+Baselines: TypeAlias = tf.Tensor | np.ndarray | float | list | tuple | dict | None
+# rule(op, other, grads) -> one gradient or None per input
+Rule: TypeAlias = Callable[[tf.Operation, Any, list], Sequence]
+
 MAX_STEPS = 1_000_000
 PANEL = 128  # Gauss-Legendre nodes in one panel: leggauss(5000) would take 15 s and 300 MiB.
 
@@ -48,7 +57,13 @@ PANEL = 128  # Gauss-Legendre nodes in one panel: leggauss(5000) would take 15 s
 
 
 @_as_it_is
-def linear_interpolation(x, num_steps=50, baseline=None, method="gausslegendre", name="linear_interpolation"):
+def linear_interpolation(
+    x: Tensors,
+    num_steps: int = 50,
+    baseline: Baselines = None,
+    method: str = "gausslegendre",
+    name: str = "linear_interpolation",
+) -> tuple[Tensors, Tensors, Tensors]:
     """Puts `num_steps` points on the straight path from `baseline` to `x`.
 
     The first half of the recipe of Sundararajan et al., https://arxiv.org/abs/1703.01365, section 5.
@@ -104,7 +119,14 @@ def linear_interpolation(x, num_steps=50, baseline=None, method="gausslegendre",
 
 
 @_as_it_is
-def build_ig(inter, stepsize, output, num_steps=50, method="gausslegendre", name="build_ig"):
+def build_ig(
+    inter: Tensors,
+    stepsize: Tensors,
+    output: tf.Tensor,
+    num_steps: int = 50,
+    method: str = "gausslegendre",
+    name: str = "build_ig",
+) -> Tensors:
     """Sums the gradients along the path: the attribution of `output` to the original `x`.
 
     The second half of the recipe, see `linear_interpolation`; equation 3 of Sundararajan et al.,
@@ -257,7 +279,7 @@ def _next_points(inter, steps):
 
 
 @_as_it_is
-def linear_inpterpolation(sample, num_steps=50):
+def linear_inpterpolation(sample: Tensors, num_steps: int = 50) -> tuple[Tensors, Tensors, Tensors]:
     """The original spelling and its numbers (left Riemann sum); see `linear_interpolation`."""
     return linear_interpolation(sample, num_steps, method="riemann_left")
 
@@ -269,16 +291,16 @@ def linear_inpterpolation(sample, num_steps=50):
 
 @_as_it_is
 def integrated_gradients(
-    ys,
-    xs,
-    baselines=None,
-    num_steps=50,
-    method="auto",
-    grad_ys=None,
-    per_row=None,
-    max_rows=None,
-    name="integrated_gradients",
-):
+    ys: Tensors,
+    xs: Tensors,
+    baselines: Baselines = None,
+    num_steps: int = 50,
+    method: str = "auto",
+    grad_ys: Tensors | None = None,
+    per_row: Sequence[tf.Tensor] | None = None,
+    max_rows: int | None = None,
+    name: str = "integrated_gradients",
+) -> Tensors:
     """Attributes `ys` to `xs`, two tensors of a graph that already exists.
 
     Integrated gradients of Sundararajan et al., https://arxiv.org/abs/1703.01365, equation 1, called
@@ -341,15 +363,15 @@ def integrated_gradients(
 
 @_as_it_is
 def integrated_jacobian(
-    ys,
-    xs,
-    baselines=None,
-    num_steps=50,
-    method="auto",
-    per_row=None,
-    max_rows=None,
-    name="integrated_jacobian",
-):
+    ys: tf.Tensor,
+    xs: Tensors,
+    baselines: Baselines = None,
+    num_steps: int = 50,
+    method: str = "auto",
+    per_row: Sequence[tf.Tensor] | None = None,
+    max_rows: int | None = None,
+    name: str = "integrated_jacobian",
+) -> Tensors:
     """Attributes every output unit to `xs`: all classes from one forward replay.
 
     Args:
@@ -385,17 +407,17 @@ def integrated_jacobian(
 
 @_as_it_is
 def layer_conductance(
-    ys,
-    layer,
-    xs,
-    baselines=None,
-    num_steps=50,
-    method="auto",
-    grad_ys=None,
-    per_row=None,
-    max_rows=None,
-    name="layer_conductance",
-):
+    ys: Tensors,
+    layer: Tensors,
+    xs: Tensors,
+    baselines: Baselines = None,
+    num_steps: int = 50,
+    method: str = "auto",
+    grad_ys: Tensors | None = None,
+    per_row: Sequence[tf.Tensor] | None = None,
+    max_rows: int | None = None,
+    name: str = "layer_conductance",
+) -> Tensors:
     """Importance of hidden units along the path of the INPUT from its baseline.
 
     Conductance of Dhamdhere, Sundararajan and Yan, https://arxiv.org/abs/1805.12233, as the sum over
@@ -437,7 +459,15 @@ def layer_conductance(
 
 
 @_as_it_is
-def path_gradients(ys, xs, baselines=None, num_steps=50, grad_ys=None, per_row=None, name="path_gradients"):
+def path_gradients(
+    ys: Tensors,
+    xs: Tensors,
+    baselines: Baselines = None,
+    num_steps: int = 50,
+    grad_ys: Tensors | None = None,
+    per_row: Sequence[tf.Tensor] | None = None,
+    name: str = "path_gradients",
+) -> tuple[Tensors, tf.Tensor, tf.Tensor]:
     """Gradients and outputs at points of the path: what integrated gradients sum up, to look at.
 
     The interior gradients of Sundararajan et al., https://arxiv.org/abs/1703.01365, section 2. One
@@ -495,7 +525,15 @@ def path_gradients(ys, xs, baselines=None, num_steps=50, grad_ys=None, per_row=N
 
 
 @_as_it_is
-def convergence_delta(ys, xs, baselines, attributions, grad_ys=None, per_row=None, name="convergence_delta"):
+def convergence_delta(
+    ys: Tensors,
+    xs: Tensors,
+    baselines: Baselines,
+    attributions: Tensors,
+    grad_ys: Tensors | None = None,
+    per_row: Sequence[tf.Tensor] | None = None,
+    name: str = "convergence_delta",
+) -> tf.Tensor:
     """How far attributions are from completeness: the check to make.
 
     Args:
@@ -541,7 +579,13 @@ def convergence_delta(ys, xs, baselines, attributions, grad_ys=None, per_row=Non
 
 
 @_as_it_is
-def graph_replace(ys, xs, replacements, per_row=None, name="graph_replace"):
+def graph_replace(
+    ys: Tensors,
+    xs: Tensors,
+    replacements: Tensors,
+    per_row: Sequence[tf.Tensor] | None = None,
+    name: str = "graph_replace",
+) -> Tensors:
     """Instantiates the ops between `xs` and `ys` once more, reading `replacements` for `xs`.
 
     What `tf.contrib.graph_editor.graph_replace` did: the network again, on other values, with its
@@ -2040,7 +2084,14 @@ def _map_range(function, start, stop, like):
 
 
 @_as_it_is
-def backpropagate(ys, xs, grad_ys, rules, other=None, name="backpropagate"):
+def backpropagate(
+    ys: Tensors,
+    xs: Tensors,
+    grad_ys: Tensors | None,
+    rules: Mapping[str, Rule],
+    other: Tensors | None = None,
+    name: str = "backpropagate",
+) -> Tensors:
     """Reverse mode from `ys` to `xs` with rules of your own for some types of ops.
 
     Args:

@@ -1572,7 +1572,8 @@ class _Walk:
     def _row_limit(self, function, max_rows, outputs):
         plan = self.plan
         if max_rows is None:
-            size = plan.row_bytes + (outputs - 1) * plan.frontier_bytes
+            # The accumulator of an output holds one row for all the steps of a block, of which 8 are many.
+            size = plan.row_bytes + (outputs - 1) * plan.frontier_bytes // 8
             return max(1, min(BLOCK_ROWS, BLOCK_BYTES // size))
         if isinstance(max_rows, bool) or not isinstance(max_rows, numbers.Integral):
             raise TypeError(

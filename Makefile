@@ -61,7 +61,7 @@ example: .venv/installed
 	@mkdir -p build
 	PICTURES=build .venv/bin/python .ci/execute_notebook.py example.ipynb build/example.ipynb
 	@echo "The executed notebook is build/example.ipynb; its pictures:"
-	@ls build/*.png
+	@ls build/*.png build/*.gif
 
 benchmark: .venv-benchmark/installed
 	.venv-benchmark/bin/python benchmarks/overhead.py

@@ -24,6 +24,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import tensorflow as tf
 
+# Private, as nothing public will do: ops made by tf.Graph.create_op are not on the tapes that watch, and
+# tf.GradientTape would take what is computed from them for constants.
+from tensorflow.python.eager import execute
+
 __all__ = [
     "backpropagate",
     "build_ig",
@@ -1444,7 +1448,12 @@ def _copy(kind, inputs, attrs, made, name=None):
         attrs = {"T": tf.compat.v1.AttrValue(type=inputs[0].dtype.base_dtype.as_datatype_enum)}
     op = tf.compat.v1.get_default_graph().create_op(kind, inputs, attrs=attrs, name=name and _last(name))
     made.append(op)
-    return list(op.outputs)
+    outputs = list(op.outputs)
+    if inputs and outputs and execute.must_record_gradient():
+        names = [attr.name for attr in op.op_def.attr]
+        attrs = tuple(part for attr in names for part in (attr, op.get_attr(attr)))
+        execute.record_gradient(kind, tuple(op.inputs), attrs, outputs)
+    return outputs
 
 
 BATCH_NORMS = {"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"}

@@ -1581,9 +1581,9 @@ class _Walk:
     def _row_limit(self, function, max_rows, outputs):
         plan = self.plan
         if max_rows is None:
-            # The accumulator of an output holds one row for all the steps of a block, of which 8 are many.
-            size = plan.row_bytes + (outputs - 1) * plan.frontier_bytes // 8
-            return max(1, min(BLOCK_ROWS, BLOCK_BYTES // size))
+            # An accumulator holds one row for all the steps of a block; several outputs use larger ones.
+            size = plan.row_bytes + (outputs - 1) * plan.frontier_bytes // 32
+            return max(1, min(BLOCK_ROWS, (1 + (outputs > 1)) * BLOCK_BYTES // size))
         if isinstance(max_rows, bool) or not isinstance(max_rows, numbers.Integral):
             raise TypeError(
                 f"{function}: max_rows is {max_rows!r} of type {type(max_rows).__name__}, expected a "

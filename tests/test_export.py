@@ -136,7 +136,7 @@ def explanation(activation, method, steps=5):
     w, b, out = (tf.Variable(rng.normal(size=size).astype("float32")) for size in ((6, 5), (5,), (5, 3)))
 
     def build(x):
-        ys = tf.nn.softmax(activation(x @ w + b) @ out)
+        ys = tf.nn.softmax(activation(tf.nn.bias_add(x @ w, b)) @ out)
         return ig.integrated_jacobian(ys, x, num_steps=steps, method=method)
 
     return build

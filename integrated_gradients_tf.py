@@ -1570,7 +1570,7 @@ class _Walk:
         self.plan, self.steps = plan, _check_steps(function, num_steps, method)
         self.secant = method == "secant"
         # Panels that follow the network, where `auto` leaves the choice to us.
-        graded = graded and method == "gausslegendre" and self.steps >= 2 * PANELS and not plan.layers
+        graded = graded and method == "gausslegendre" and self.steps >= LEAST_GRADED and not plan.layers
         self.graded = graded and self._reader(_movers, tf.float32) is not None
         self.rule = None if self.secant else quadrature(self.steps, method, PANELS if self.graded else None)
         self.starts = _flat_baselines(function, structure, plan.xs, baselines)
@@ -1805,52 +1805,67 @@ class _Walk:
     def _density(self):
         """Share of the points that each of equal parts of the path gets, summed up, `[B, parts + 1]`.
 
-        Error sits where units switch and, on smooth networks, where attention and probabilities move.
-        A few looks at the network on the path tell where that is. None if there is nothing to see.
+        Error sits where units switch and where attention and probabilities move. A few looks at the
+        network on the path tell where that is. None if there is nothing to see.
         """
         plan, dtype = self.plan, _wide(self.plan.frontier[0].dtype)
-        if self.secant:
-            looks, size, seen, count = SWITCH_LOOKS, BINS // SWITCH_LOOKS, _switches, _count_switches
-        else:
-            looks, size, seen, count = MOVE_LOOKS, 1, _movers, _count_moves
-        read = self._reader(seen, dtype)
-        if read is None:
+        switches = self._reader(_switches, dtype) if self.secant else None
+        if self.steps == 1 or self.secant and switches is None:
             return None
+        movers = self._reader(_movers, dtype) if self.steps >= LEAST_GRADED else None
+        looks = 1 if movers is None else SWITCH_LOOKS if self.secant else MOVE_LOOKS
+        bins = BINS // looks  # parts between two looks, for switches
+        seen = [(switches, lambda a, b: _count_switches(a, b, bins), bins), (movers, _count_moves, 1)]
+        seen = [each for each in seen if each[0] is not None]
 
         # Backwards, as the values at `xs` are there already.
         def look(index, later):
             alpha = 1 - tf.cast(index + 1, dtype) / looks
             values = plan.values(plan.frontier, self.at(tf.reshape(alpha, [1, 1]), 1))
             _replay(plan.rest, values, [t for op in plan.rest for t in op.inputs])
-            sooner = [_restore_shape(a, b.shape) for a, b in zip(read(values), later)]
-            return sooner, count(sooner, later, size)
+            sooner = [
+                [_restore_shape(a, b.shape) for a, b in zip(read(values), last)]
+                for (read, _, _), last in zip(seen, later)
+            ]
+            return sooner, [count(*ends) for (_, count, _), *ends in zip(seen, sooner, later)]
 
-        later = read({})
+        later = [read({}) for read, _, _ in seen]
         if self.loop and looks > 1:
-            counts = tf.TensorArray(dtype, looks, element_shape=[plan.rows, None, size])
+            shapes = [[plan.rows, None, size] for _, _, size in seen]
+            counts = [tf.TensorArray(dtype, looks, element_shape=shape) for shape in shapes]
 
             def body(index, later, counts):
                 later, found = look(index, later)
-                return index + 1, later, counts.write(index, found)
+                return index + 1, later, [array.write(index, f) for array, f in zip(counts, found)]
 
             start = tf.constant(0), later, counts
             counts = tf.while_loop(
                 lambda i, *_: i < looks, body, start, parallel_iterations=1, maximum_iterations=looks
-            )[2].stack()
+            )[2]
+            counts = [array.stack() for array in counts]
         else:
             counts = []
             for index in range(looks):
                 later, found = look(index, later)
                 counts.append(found)
-            counts = tf.stack(counts)
-        # [looks, B, groups, size] -> [B, groups, parts], each group's share of its own total
-        counts = tf.transpose(tf.reverse(counts, [0]), [1, 2, 0, 3])
-        counts = tf.reshape(counts, [self.batch, tf.shape(counts)[1], looks * size])
-        total = tf.reduce_sum(counts, axis=2, keepdims=True)
-        share = tf.where(total > 0, counts / tf.where(total > 0, total, 1), 1 / (looks * size))
-        share = tf.reduce_mean(share, axis=1)
-        if self.secant:
-            share = (1 - UNIFORM) * share + UNIFORM / BINS
+            counts = [tf.stack(found) for found in zip(*counts)]
+
+        shares = []
+        for found, (_, _, size) in zip(counts, seen):
+            # [looks, B, groups, size] -> [B, groups, parts], each group's share of its own total
+            found = tf.transpose(tf.reverse(found, [0]), [1, 2, 0, 3])
+            found = tf.reshape(found, [self.batch, tf.shape(found)[1], looks * size])
+            total = tf.reduce_sum(found, axis=2, keepdims=True)
+            share = tf.where(total > 0, found / tf.where(total > 0, total, 1), 1 / (looks * size))
+            shares.append(tf.reduce_mean(share, axis=1))
+        share = shares[-1]
+        if self.secant and looks == 1:
+            share = (share + 1 / BINS) / 2
+        elif self.secant:
+            # Some points everywhere: looks miss what switches twice or moves there and back.
+            switched, moved = shares
+            share = tf.sqrt((switched + 1 / BINS) * (tf.repeat(moved / bins, bins, axis=1) + 0.1 / BINS))
+            share /= tf.reduce_sum(share, axis=1, keepdims=True)
         edges = tf.concat([tf.zeros_like(share[:, :1]), tf.cumsum(share, axis=1)], 1)
         return tf.stop_gradient(edges)
 
@@ -1883,10 +1898,10 @@ class _Walk:
 
 
 BINS = 64
-UNIFORM = 0.5  # share of the points of `secant` that are spread evenly
-SWITCH_LOOKS = 1
+SWITCH_LOOKS = 4
 MOVE_LOOKS = 8
 PANELS = 5  # of graded Gauss-Legendre
+LEAST_GRADED = 10  # steps for which several looks are worth their time
 
 
 def _switches(op, varying):
@@ -1933,7 +1948,7 @@ def _count_switches(before, after, size):
     return tf.reshape(counts, [rows, 1, size + 1])[:, :, :size]
 
 
-def _count_moves(before, after, _):
+def _count_moves(before, after):
     """`[B, groups, 1]`: how far each of the tensors has moved."""
     moves = [tf.reduce_sum(tf.abs(b - a), axis=1) for a, b in zip(before, after)]
     return tf.stack(moves, 1)[:, :, None]

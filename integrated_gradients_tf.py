@@ -1571,7 +1571,7 @@ class _Walk:
         self.secant = method == "secant"
         # Panels that follow the network, where `auto` leaves the choice to us.
         graded = graded and method == "gausslegendre" and self.steps >= LEAST_GRADED and not plan.layers
-        self.graded = graded and self._reader(_movers, tf.float32) is not None
+        self.graded = graded and bool(self._readers(_movers))
         self.rule = None if self.secant else quadrature(self.steps, method, PANELS if self.graded else None)
         self.starts = _flat_baselines(function, structure, plan.xs, baselines)
         self.strict = max_rows is not None
@@ -1808,83 +1808,78 @@ class _Walk:
         Error sits where units switch and where attention and probabilities move. A few looks at the
         network on the path tell where that is. None if there is nothing to see.
         """
-        plan, dtype = self.plan, _wide(self.plan.frontier[0].dtype)
-        switches = self._reader(_switches, dtype) if self.secant else None
-        if self.steps == 1 or self.secant and switches is None:
+        switches = self._readers(_switches) if self.secant else []
+        if self.steps == 1 or self.secant and not switches:
             return None
-        movers = self._reader(_movers, dtype) if self.steps >= LEAST_GRADED else None
-        looks = 1 if movers is None else SWITCH_LOOKS if self.secant else MOVE_LOOKS
-        bins = BINS // looks  # parts between two looks, for switches
-        seen = [(switches, lambda a, b: _count_switches(a, b, bins), bins), (movers, _count_moves, 1)]
-        seen = [each for each in seen if each[0] is not None]
-
-        # Backwards, as the values at `xs` are there already.
-        def look(index, later):
-            alpha = 1 - tf.cast(index + 1, dtype) / looks
-            values = plan.values(plan.frontier, self.at(tf.reshape(alpha, [1, 1]), 1))
-            _replay(plan.rest, values, [t for op in plan.rest for t in op.inputs])
-            sooner = [
-                [_restore_shape(a, b.shape) for a, b in zip(read(values), last)]
-                for (read, _, _), last in zip(seen, later)
-            ]
-            return sooner, [count(*ends) for (_, count, _), *ends in zip(seen, sooner, later)]
-
-        later = [read({}) for read, _, _ in seen]
-        if self.loop and looks > 1:
-            shapes = [[plan.rows, None, size] for _, _, size in seen]
-            counts = [tf.TensorArray(dtype, looks, element_shape=shape) for shape in shapes]
-
-            def body(index, later, counts):
-                later, found = look(index, later)
-                return index + 1, later, [array.write(index, f) for array, f in zip(counts, found)]
-
-            start = tf.constant(0), later, counts
-            counts = tf.while_loop(
-                lambda i, *_: i < looks, body, start, parallel_iterations=1, maximum_iterations=looks
-            )[2]
-            counts = [array.stack() for array in counts]
+        movers = self._readers(_movers) if self.steps >= LEAST_GRADED else []
+        looks = 1 if not movers else SWITCH_LOOKS if self.secant else MOVE_LOOKS
+        seen = self._look(looks, [[reader] for reader in movers] + [switches])
+        if movers:
+            moved = tf.add_n([_moves(tensor) for tensor in seen[: len(movers)]]) / len(movers)
+        if not self.secant:
+            share = moved
         else:
-            counts = []
-            for index in range(looks):
-                later, found = look(index, later)
-                counts.append(found)
-            counts = [tf.stack(found) for found in zip(*counts)]
-
-        shares = []
-        for found, (_, _, size) in zip(counts, seen):
-            # [looks, B, groups, size] -> [B, groups, parts], each group's share of its own total
-            found = tf.transpose(tf.reverse(found, [0]), [1, 2, 0, 3])
-            found = tf.reshape(found, [self.batch, tf.shape(found)[1], looks * size])
-            total = tf.reduce_sum(found, axis=2, keepdims=True)
-            share = tf.where(total > 0, found / tf.where(total > 0, total, 1), 1 / (looks * size))
-            shares.append(tf.reduce_mean(share, axis=1))
-        share = shares[-1]
-        if self.secant and looks == 1:
-            share = (share + 1 / BINS) / 2
-        elif self.secant:
             # Some points everywhere: looks miss what switches twice or moves there and back.
-            switched, moved = shares
-            share = tf.sqrt((switched + 1 / BINS) * (tf.repeat(moved / bins, bins, axis=1) + 0.1 / BINS))
+            share = _crossings(seen[-1], BINS // looks) + 1 / BINS
+            if movers:
+                share = tf.sqrt(share * (tf.repeat(moved, BINS // looks, axis=1) + 0.1 / looks))
             share /= tf.reduce_sum(share, axis=1, keepdims=True)
         edges = tf.concat([tf.zeros_like(share[:, :1]), tf.cumsum(share, axis=1)], 1)
         return tf.stop_gradient(edges)
 
-    def _reader(self, seen, dtype):
-        """Function from replayed values to a list of `[B, units]`, of what `seen` finds; None if nothing."""
-        plan, found = self.plan, []
+    def _readers(self, seen):
+        """Functions from replayed values to `[B, units]`, of what `seen` finds."""
+        plan, dtype = self.plan, _wide(self.plan.frontier[0].dtype)
+
+        def reader(now, axis, led):
+            def read(values, copies=1):
+                value = tf.cast(now(lambda t: values.get(t.ref(), t)), dtype)
+                return _rows_first(value, axis, led, copies * self.batch)
+
+            return read
+
+        found = []
         for op in plan.rest:
             out = op.outputs[0] if op.outputs else None
             axis = UNKNOWN if out is None else plan.axis.get(out.ref(), UNKNOWN)
             if axis != UNKNOWN and out.shape.rank is not None:
-                found += [(now, axis, out.ref() in plan.row_led) for now in seen(op, plan.varying)]
+                found += [reader(now, axis, out.ref() in plan.row_led) for now in seen(op, plan.varying)]
+        return found
 
-        def read(values):
-            return [
-                _rows_first(tf.cast(now(lambda t: values.get(t.ref(), t)), dtype), axis, led, self.batch)
-                for now, axis, led in found
-            ]
+    def _look(self, looks, groups):
+        """A sample of what each group of readers sees at `looks` even points of the path and at `xs`.
 
-        return read if found else None
+        `[looks + 1, B, units]` each; empty groups are left out.
+        """
+        plan, dtype = self.plan, _wide(self.plan.frontier[0].dtype)
+        groups = [group for group in groups if group]
+        last = [_sample([read({}) for read in group])[None] for group in groups]
+        if plan.rows is not None:
+            copies = max(1, min(self.limit // max(1, plan.rows), looks)) if plan.stackable else 1
+        elif self.loop:
+            copies = tf.clip_by_value(self.limit // tf.maximum(1, self.batch), 1, looks)
+        else:
+            copies = 1
+        blocks = -(-looks // copies)
+
+        def look(index):
+            at = tf.minimum(index * copies + tf.range(copies), looks - 1)
+            values = plan.values(plan.frontier, self.at(tf.cast(at, dtype)[:, None] / looks, copies), copies)
+            keep = [t for op in plan.rest for t in op.inputs]
+            _replay(plan.rest, values, keep, copies if plan.rows is not None else 1)
+            parts = [_sample([read(values, copies) for read in group]) for group in groups]
+            shapes = [[copies, self.batch, tf.shape(part)[1]] for part in parts]
+            return [tf.reshape(part, shape) for part, shape in zip(parts, shapes)]
+
+        if isinstance(blocks, int) and (blocks == 1 or not self.loop):
+            seen = [tf.concat(parts, 0) for parts in zip(*map(look, range(blocks)))]
+        else:
+            specs = [tf.TensorSpec([None, *t.shape[1:]], t.dtype) for t in last]
+            shapes = [tf.concat([[blocks * copies], tf.shape(t)[1:]], 0) for t in last]
+            stacks = _map_range(look, 0, blocks, specs)
+            seen = [tf.reshape(stack, shape) for stack, shape in zip(stacks, shapes)]
+        seen = [tf.concat([part[:looks], t], 0) for part, t in zip(seen, last)]
+        return [_restore_shape(part, [looks + 1, *t.shape[1:]]) for part, t in zip(seen, last)]
 
     def _graded(self, quantiles):
         """Alphas `[P, B]` at these quantiles `[P]` of the density."""
@@ -1902,6 +1897,7 @@ SWITCH_LOOKS = 4
 MOVE_LOOKS = 8
 PANELS = 5  # of graded Gauss-Legendre
 LEAST_GRADED = 10  # steps for which several looks are worth their time
+SAMPLE = 1024
 
 
 def _switches(op, varying):
@@ -1932,26 +1928,43 @@ def _rows_first(tensor, axis, led, rows):
     return tf.reshape(tensor, [rows, tf.size(tensor) // tf.maximum(rows, 1) if units is None else units])
 
 
-def _count_switches(before, after, size):
-    """`[B, 1, size]`: where between two looks they cross zero, were they linear there."""
-    before, after = tf.concat(before, 1), tf.concat(after, 1)
-    rows = tf.shape(before)[0]
+def _sample(tensors):
+    """Some thousand of the units of `tensors [B, units]` at most, evenly spread, `[B, sample]`."""
+    widths = [tf.shape(t)[1] if t.shape[1] is None else t.shape[1] for t in tensors]
+    stride = sum(widths) // SAMPLE // 2 * 2 + 1  # odd, as channels come in powers of two
+    if not (isinstance(stride, int) and stride == 1):
+        tensors = [t[:, ::stride] for t in tensors]
+    return tensors[0] if len(tensors) == 1 else tf.concat(tensors, 1)
+
+
+def _crossings(seen, size):
+    """`[L + 1, B, units]` -> `[B, L * size]`: the share of crossings of zero in equal parts of the path.
+
+    Between two looks they are where they would be were the units linear there.
+    """
+    before, after = seen[:-1], seen[1:]
+    looks, rows = before.shape[0], tf.shape(seen)[1]
     crosses = (before < 0) & (after > 0) | (before > 0) & (after < 0)
     low, high = tf.minimum(before, after), tf.maximum(before, after)
     at = tf.where(crosses, low, 0) / tf.where(crosses, low - high, 1)
-    bins = tf.clip_by_value(tf.cast(at * size, tf.int32), 0, size - 1)
+    part = tf.clip_by_value(tf.cast(at * size, tf.int32), 0, size - 1)
     # Counted from the lower end, so that both directions of a path are mirrored to the last bit.
-    bins = tf.where(crosses, tf.where(before < after, bins, size - 1 - bins), size)
-    bins += tf.range(rows)[:, None] * (size + 1)
-    ones = tf.ones(tf.shape(bins), before.dtype)
-    counts = tf.math.unsorted_segment_sum(ones, bins, rows * (size + 1))
-    return tf.reshape(counts, [rows, 1, size + 1])[:, :, :size]
+    part = tf.where(before < after, part, size - 1 - part) + size * tf.range(looks)[:, None, None]
+    part += looks * size * tf.range(rows)[:, None]
+    part = tf.where(crosses, part, -1)  # which is dropped
+    counts = tf.math.unsorted_segment_sum(tf.ones_like(before), part, rows * looks * size)
+    return _shares(tf.reshape(counts, [rows, looks * size]))
 
 
-def _count_moves(before, after):
-    """`[B, groups, 1]`: how far each of the tensors has moved."""
-    moves = [tf.reduce_sum(tf.abs(b - a), axis=1) for a, b in zip(before, after)]
-    return tf.stack(moves, 1)[:, :, None]
+def _moves(seen):
+    """`[L + 1, B, units]` -> `[B, L]`: how much of its way each row goes from look to look."""
+    return _shares(tf.transpose(tf.reduce_sum(tf.abs(seen[1:] - seen[:-1]), axis=2)))
+
+
+def _shares(counts):
+    """Counts `[B, parts]` divided by their sum; even where that is zero."""
+    total = tf.reduce_sum(counts, axis=1, keepdims=True)
+    return tf.where(total > 0, counts / tf.where(total > 0, total, 1), 1 / counts.shape[1])
 
 
 class _Block:

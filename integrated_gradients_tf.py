@@ -1934,7 +1934,7 @@ def _sample(tensors):
     stride = sum(widths) // SAMPLE // 2 * 2 + 1  # odd, as channels come in powers of two
     if not (isinstance(stride, int) and stride == 1):
         tensors = [t[:, ::stride] for t in tensors]
-    return tensors[0] if len(tensors) == 1 else tf.concat(tensors, 1)
+    return _restore_shape(tensors[0] if len(tensors) == 1 else tf.concat(tensors, 1), [None, None])
 
 
 def _crossings(seen, size):

@@ -53,7 +53,7 @@ MUTATIONS = [
     ("the rule of MatMul dropped", IG, '    "MatMul": _matmul,\n', '    "MatMul": lambda op, other, grads: _default_rule(op, None, grads),\n', [RULES]),
     ("secant points shifted by one", IG, "at = tf.minimum(index * size + tf.range(size + 1), steps)", "at = tf.minimum(index * size + tf.range(1, size + 2), steps)", [SECANT]),
     ("points where nothing switches", IG, "crosses = (before < 0) & (after > 0) | (before > 0) & (after < 0)", "crosses = (before < 0) & (after < 0) | (before > 0) & (after > 0)", [SECANT]),
-    ("points that are not mirrored", IG, "bins = tf.where(crosses, tf.where(before < after, bins, size - 1 - bins), size)", "bins = tf.where(crosses, bins, size)", [SECANT]),
+    ("points that are not mirrored", IG, "part = tf.where(before < after, part, size - 1 - part) + size", "part = part + size", [SECANT]),
     ("auto takes secant for smooth networks", IG, 'method = "secant" if plan.kinked else "gausslegendre"', 'method = "gausslegendre" if plan.kinked else "secant"', [SECANT]),
     ("batch norm in training mode let through", IG, "if strict and _mixes_rows(op, inputs, self.rows)", "if False and _mixes_rows(op, inputs, self.rows)", [REPLAY]),
     ("dropout let through", IG, "        if random:\n", "        if False:\n", [REPLAY]),

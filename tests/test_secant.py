@@ -269,6 +269,49 @@ def test_rows_without_a_switch_have_uniform_points():
     assert np.abs(points[:, 1] - uniform).max() > 0.1
 
 
+def kinked_and_confident(x):
+    """Units that switch all along the path, probabilities that move on a small part of it."""
+    hidden = tf.nn.relu(tf.matmul(x, weights(12, 40)) + weights(40, seed=1, scale=0.7))
+    return tf.nn.softmax(10 * tf.matmul(hidden, weights(40, 3, seed=2)))
+
+
+@pytest.mark.parametrize("sample", [ig.SAMPLE, 9])
+@pytest.mark.parametrize("static, max_rows", [(True, None), (True, 40), (False, None), (False, 40)])
+def test_points_gather_where_probabilities_move(static, max_rows, sample, monkeypatch):
+    monkeypatch.setattr(ig, "SAMPLE", sample)
+    x = 2 * inputs(20, 12)[0]
+
+    def build(x):
+        ys = kinked_and_confident(x)[:, 1]
+        inter, stepsize, _ = ig.linear_interpolation(x, 20, method="secant")
+        uniform = ig.build_ig(inter, stepsize, kinked_and_confident(inter)[:, 1], 20, "secant")
+        graded = ig.integrated_gradients(ys, x, None, 20, "secant", max_rows=max_rows)
+        return graded, uniform, ig.integrated_gradients(ys, x, None, 4000, "riemann_middle")
+
+    graded, uniform, exact = as_graph(build, [x], static)
+    error, of_uniform = (np.abs(found - exact).sum(1) for found in (graded, uniform))
+    assert np.median(error / of_uniform) < 1 / 2
+    ends = points_of(kinked_and_confident, x, 0 * x, 20)
+    assert (ends[0] == 0).all() and (ends[-1] == 1).all() and (np.diff(ends, axis=0) > 0).all()
+
+
+def test_looks_at_wide_layers_of_unknown_size_take_a_sample():
+    x = inputs(2, 30, 12)[0].astype("float32")
+    kernel = weights(12, 200, dtype=tf.float32)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 12])])
+    def explain_sequences(x):
+        hidden = tf.nn.relu(tf.matmul(x, kernel))  # 6,000 units
+        scores = tf.nn.softmax(tf.matmul(hidden, x @ kernel, transpose_b=True) / 50)
+        ys = tf.reduce_sum(tf.matmul(scores, hidden), [1, 2])
+        secant = ig.integrated_gradients(ys, x, None, 30, "secant")
+        return secant, ig.convergence_delta(ys, x, None, secant), ys
+
+    secant, delta, ys = explain_sequences(x)
+    assert secant.shape == x.shape
+    assert np.abs(delta).max() < 1e-3 * np.abs(ys).max()
+
+
 def test_a_row_of_nan_leaves_the_others_alone():
     x, baseline = inputs(4, 12)
     good = explain(mlp, x, baseline, num_steps=10, method="secant")[0]

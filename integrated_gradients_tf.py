@@ -325,7 +325,8 @@ def integrated_gradients(
       num_steps: number of steps `S`, 1 to 1,000,000.
       method: `"auto"`, `"secant"`, `"gausslegendre"`, `"riemann_left"`, `"riemann_right"`,
         `"riemann_middle"` or `"riemann_trapezoid"`. `"secant"` is complete by construction at any
-        number of steps. `"auto"` takes it for networks with kinks (ReLU and its family, max pooling,
+        number of steps; its points are close where units switch and, from 10 steps on, where a
+        softmax moves. `"auto"` takes it for networks with kinks (ReLU and its family, max pooling,
         maximum, absolute value) and `"gausslegendre"` for smooth ones; if these have a softmax and 10
         steps or more, in five panels, which are narrow where probabilities and attention move.
       grad_ys: weights of the entries of `ys`, of its shape and structure. They are evaluated at `xs`

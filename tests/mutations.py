@@ -2,17 +2,19 @@
 
 Every mutation replaces one piece of text in a copy of the repository and runs a few tests there, which
 have to fail. A text that is not found exactly once is an error: the product has changed, change the
-mutation. `--only WORD` runs some of them, `--list` none.
+mutation. `--only WORD` runs some of them, `--list` none, `--jobs 1` one at a time.
 """
 
 # ruff: noqa: E501
 
 import argparse
 import os
+import queue
 import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -53,6 +55,7 @@ MUTATIONS = [
     ("the rule of MatMul dropped", IG, '    "MatMul": _matmul,\n', '    "MatMul": lambda op, other, grads: _default_rule(op, None, grads),\n', [RULES]),
     ("secant points shifted by one", IG, "at = tf.minimum(index * size + tf.range(size + 1), steps)", "at = tf.minimum(index * size + tf.range(1, size + 2), steps)", [SECANT]),
     ("points where nothing switches", IG, "crosses = (before < 0) & (after > 0) | (before > 0) & (after < 0)", "crosses = (before < 0) & (after < 0) | (before > 0) & (after > 0)", [SECANT]),
+    ("points where probabilities stand still", IG, "tf.abs(seen[1:] - seen[:-1])", "1 / (1e-3 + tf.abs(seen[1:] - seen[:-1]))", [SECANT + " -k gather"]),
     ("points that are not mirrored", IG, "part = tf.where(before < after, part, size - 1 - part) + size", "part = part + size", [SECANT]),
     ("auto takes secant for smooth networks", IG, 'method = "secant" if plan.kinked else "gausslegendre"', 'method = "gausslegendre" if plan.kinked else "secant"', [SECANT]),
     ("batch norm in training mode let through", IG, "if strict and _mixes_rows(op, inputs, self.rows)", "if False and _mixes_rows(op, inputs, self.rows)", [REPLAY]),
@@ -99,6 +102,7 @@ def caught(copy, mutation):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="run the mutations whose name contains this")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at a time")
     parser.add_argument("--list", action="store_true", help="run none")
     options = parser.parse_args()
     missing = check()
@@ -111,17 +115,23 @@ def main():
         for number, mutation in enumerate(chosen, 1):
             print(f"{number}. {mutation[0]} ({mutation[1]})")
         return 0
+    copies = queue.Queue()
+    ignored = shutil.ignore_patterns(".git", ".venv*", "build", "__pycache__", ".hypothesis", "*.egg-info")
+
+    def work(mutation):
+        copy = copies.get()
+        try:
+            return mutation[0], caught(copy, mutation)
+        finally:
+            copies.put(copy)
+
     survived = []
-    with tempfile.TemporaryDirectory() as directory:
-        copy = Path(directory) / "repository"
-        ignored = shutil.ignore_patterns(
-            ".git", ".venv*", "build", "__pycache__", ".hypothesis", "*.egg-info"
-        )
-        shutil.copytree(ROOT, copy, ignore=ignored)
-        for number, mutation in enumerate(chosen, 1):
-            by = caught(copy, mutation)
-            survived += [] if by else [mutation[0]]
-            print(f"{number}. {mutation[0]}: {'caught by ' + by if by else 'SURVIVED'}", flush=True)
+    with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(options.jobs) as pool:
+        for job in range(options.jobs):
+            copies.put(Path(shutil.copytree(ROOT, Path(directory) / str(job), ignore=ignored)))
+        for number, (name, by) in enumerate(pool.map(work, chosen), 1):
+            survived += [] if by else [name]
+            print(f"{number}. {name}: {'caught by ' + by if by else 'SURVIVED'}", flush=True)
     print(f"{len(chosen) - len(survived)} of {len(chosen)} caught")
     return 1 if survived else 0
 

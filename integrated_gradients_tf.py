@@ -1875,12 +1875,12 @@ class _Walk:
         if isinstance(blocks, int) and (blocks == 1 or not self.loop):
             seen = [tf.concat(parts, 0) for parts in zip(*map(look, range(blocks)))]
         else:
-            specs = [tf.TensorSpec([None, *t.shape[1:]], t.dtype) for t in last]
+            specs = [tf.TensorSpec([None, *t.shape.as_list()[1:]], t.dtype) for t in last]
             shapes = [tf.concat([[blocks * copies], tf.shape(t)[1:]], 0) for t in last]
             stacks = _map_range(look, 0, blocks, specs)
             seen = [tf.reshape(stack, shape) for stack, shape in zip(stacks, shapes)]
         seen = [tf.concat([part[:looks], t], 0) for part, t in zip(seen, last)]
-        return [_restore_shape(part, [looks + 1, *t.shape[1:]]) for part, t in zip(seen, last)]
+        return [_restore_shape(part, [looks + 1, *t.shape.as_list()[1:]]) for part, t in zip(seen, last)]
 
     def _graded(self, quantiles):
         """Alphas `[P, B]` at these quantiles `[P]` of the density."""
@@ -1931,7 +1931,8 @@ def _rows_first(tensor, axis, led, rows):
 
 def _sample(tensors):
     """Some thousand of the units of `tensors [B, units]` at most, evenly spread, `[B, sample]`."""
-    widths = [tf.shape(t)[1] if t.shape[1] is None else t.shape[1] for t in tensors]
+    widths = [t.shape.as_list()[1] for t in tensors]
+    widths = [tf.shape(t)[1] if width is None else width for t, width in zip(tensors, widths)]
     stride = sum(widths) // SAMPLE // 2 * 2 + 1  # odd, as channels come in powers of two
     if not (isinstance(stride, int) and stride == 1):
         tensors = [t[:, ::stride] for t in tensors]
@@ -1944,7 +1945,7 @@ def _crossings(seen, size):
     Between two looks they are where they would be were the units linear there.
     """
     before, after = seen[:-1], seen[1:]
-    looks, rows = before.shape[0], tf.shape(seen)[1]
+    looks, rows = before.shape.as_list()[0], tf.shape(seen)[1]
     crosses = (before < 0) & (after > 0) | (before > 0) & (after < 0)
     low, high = tf.minimum(before, after), tf.maximum(before, after)
     at = tf.where(crosses, low, 0) / tf.where(crosses, low - high, 1)
@@ -1965,7 +1966,8 @@ def _moves(seen):
 def _shares(counts):
     """Counts `[B, parts]` divided by their sum; even where that is zero."""
     total = tf.reduce_sum(counts, axis=1, keepdims=True)
-    return tf.where(total > 0, counts / tf.where(total > 0, total, 1), 1 / counts.shape[1])
+    parts = counts.shape.as_list()[1]
+    return tf.where(total > 0, counts / tf.where(total > 0, total, 1), 1 / parts)
 
 
 class _Block:

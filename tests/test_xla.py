@@ -84,6 +84,23 @@ def test_integrated_gradients_compile(name, method):
     check(name, lambda layers, x: integrated(layers, x, method))
 
 
+@pytest.mark.parametrize("rows", [3, None])
+@pytest.mark.parametrize("name", ["dense", "smooth"])
+def test_points_that_follow_the_network_compile(name, rows):
+    """From 10 steps on, several looks at the network place them."""
+    make, shape, _ = NETWORKS[name]
+    layers = make(tf.keras.layers)
+    x = tf.constant(np.random.default_rng(2).normal(size=(3, *shape)).astype("float32"))
+    randomize(tf.keras.Sequential([tf.keras.Input(shape), *layers]))
+
+    def explain(x):
+        return ig.integrated_jacobian(run(layers, x), x, None, 12)
+
+    signature = [tf.TensorSpec([rows, *shape])]
+    expected, found = (tf.function(explain, signature, False, jit)(x) for jit in (None, True))
+    assert_close(found, expected, 1e-5)
+
+
 @pytest.mark.parametrize("name", ["smooth", "convolutions"])
 def test_attribution_methods_compile(name):
     check(name, others)

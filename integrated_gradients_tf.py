@@ -1953,8 +1953,9 @@ def _crossings(seen, size):
     # Counted from the lower end, so that both directions of a path are mirrored to the last bit.
     part = tf.where(before < after, part, size - 1 - part) + size * tf.range(looks)[:, None, None]
     part += looks * size * tf.range(rows)[:, None]
-    part = tf.where(crosses, part, -1)  # which is dropped
-    counts = tf.math.unsorted_segment_sum(tf.ones_like(before), part, rows * looks * size)
+    total = rows * looks * size  # where those go that do not cross
+    part = tf.reshape(tf.where(crosses, part, total), [-1])
+    counts = tf.math.unsorted_segment_sum(tf.ones_like(part, seen.dtype), part, total + 1)[:-1]
     return _shares(tf.reshape(counts, [rows, looks * size]))
 
 

@@ -483,6 +483,25 @@ class TestTargets:
         with pytest.raises(ValueError, match="'sise', expected .*near 'size'"):
             explain(two_branches(), inputs, targets={"sise": None})
 
+    def test_what_goes_with_several_outputs_is_refused_with_reasons(self):
+        inputs = [X[:, :3], X[:, 3:5]]
+        with pytest.raises(ValueError, match="targets is an empty dict, expected some of the outputs"):
+            explain(two_branches(), inputs, targets={})
+        with pytest.raises(ValueError, match="'all' for one of 2 outputs, expected it alone"):
+            explain(two_branches(), inputs, targets={"kind": "all", "size": None})
+
+    @pytest.mark.parametrize(
+        "model, targets, message",
+        [
+            (lambda x: tf.reduce_sum(x), None, "returns a scalar, expected one entry per row"),
+            (tf.square, "all", r"targets is 'all' and the output has shape .*expected \[B, C\]"),
+            (tf.square, 1, r"are class numbers and the output has shape .*expected\s+\[B, C\]"),
+        ],
+    )
+    def test_outputs_without_classes_are_refused(self, model, targets, message):
+        with pytest.raises(ValueError, match=message):
+            explain(model, IMAGES, targets=targets)
+
     def test_maps_as_outputs_want_weights(self):
         def model(x):
             return tf.square(x)
@@ -708,6 +727,12 @@ class TestBadInput:
             ({"operator": "sum"}, TypeError, "operator is a str, expected a function"),
             ({"method_options": {"steps": 5}}, ValueError, "'steps', expected.*near 'num_steps'"),
             ({"method": "smoothgrad"}, ValueError, "lacks 'stdev', 'num_samples', expected"),
+            (
+                {"method": "smoothgrad", "method_options": {"builder": "layer_conductance"}},
+                ValueError,
+                "builder'\\] is 'layer_conductance', expected",
+            ),
+            ({"layer": 2.5}, TypeError, "layer is a float, expected the name or index of a layer"),
         ],
     )
     def test_arguments_that_do_not_fit_are_refused(self, arguments, error, message):

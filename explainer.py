@@ -17,6 +17,8 @@ import functools
 import inspect
 import itertools
 import numbers
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -25,6 +27,10 @@ import attribution_methods_tf as methods
 import integrated_gradients_tf as ig
 
 __all__ = ["Explainer"]
+
+Inputs: TypeAlias = np.ndarray | tf.Tensor | list | tuple | dict | tf.data.Dataset
+Targets: TypeAlias = np.ndarray | tf.Tensor | list | dict | int | str | None
+Baselines: TypeAlias = np.ndarray | tf.Tensor | list | tuple | dict | float | Callable | None
 
 METHODS = {
     "integrated_gradients": ig.integrated_gradients,
@@ -86,15 +92,15 @@ class Explainer:
 
     def __init__(
         self,
-        model,
-        method="integrated_gradients",
-        output_layer=None,
-        layer=None,
-        operator=None,
-        batch_size=32,
-        reducer=None,
-        method_options=None,
-    ):
+        model: Callable,
+        method: str = "integrated_gradients",
+        output_layer: str | int | None = None,
+        layer: str | int | None = None,
+        operator: Callable | None = None,
+        batch_size: int = 32,
+        reducer: str | None = None,
+        method_options: dict[str, Any] | None = None,
+    ) -> None:
         self._network = _Network(model)
         self._method = _Method(method, method_options, layer is not None)
         self._output_layer = self._network.find("output_layer", output_layer)
@@ -117,8 +123,14 @@ class Explainer:
         self.traces = 0
 
     def explain(
-        self, inputs, targets=None, baselines=None, return_delta=False, allow_nan=False, progress=True
-    ):
+        self,
+        inputs: Inputs,
+        targets: Targets = None,
+        baselines: Baselines = None,
+        return_delta: bool = False,
+        allow_nan: bool = False,
+        progress: bool = True,
+    ) -> Any:
         """Attributes the model's outputs to its inputs, batch by batch.
 
         Args:
@@ -176,8 +188,14 @@ class Explainer:
         return _join(parts)
 
     def explain_batches(
-        self, inputs, targets=None, baselines=None, return_delta=False, allow_nan=False, progress=True
-    ):
+        self,
+        inputs: Inputs,
+        targets: Targets = None,
+        baselines: Baselines = None,
+        return_delta: bool = False,
+        allow_nan: bool = False,
+        progress: bool = True,
+    ) -> Iterator[Any]:
         """As `explain`, but yields what belongs to one batch after the other.
 
         For what does not fit into memory: nothing of a batch is kept.

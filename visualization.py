@@ -43,6 +43,20 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike
 from PIL import Image  # comes with Matplotlib
 
+__all__ = [
+    "attribution_grid",
+    "heatmap",
+    "overlay",
+    "outlines",
+    "strength",
+    "largest_regions",
+    "animate_path",
+    "path_plot",
+    "highlight_text",
+    "bar",
+    "convergence_plot",
+]
+
 CMAP = "seismic"  # blue, white, red
 COLOURS = ("#e8382c", "#2f8be8")  # bars that are positive, negative
 GLOW = ("#35ff4d", "#ff4dff")  # the same, visible on photographs

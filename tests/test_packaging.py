@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 import attribution_methods_tf
+import explainer
 import integrated_gradients_tf
+import visualization
 
 ROOT = Path(__file__).parent.parent
 MODULES = [path for path in ROOT.glob("*.py") if path.name != "util.py"]
@@ -80,9 +82,15 @@ def test_the_wheel_holds_the_modules_and_their_metadata(tmp_path):
     assert Path(run(installed, "program.py").strip()).parent.samefile(installed)
 
 
-@pytest.mark.parametrize("module", [integrated_gradients_tf, attribution_methods_tf])
+@pytest.mark.parametrize(
+    "module", [integrated_gradients_tf, attribution_methods_tf, explainer, visualization]
+)
 def test_public_functions_have_type_hints(module):
     for name in module.__all__:
-        function = getattr(module, name)
-        hints = typing.get_type_hints(function)
-        assert set(hints) == {*inspect.signature(function).parameters, "return"}, name
+        public = getattr(module, name)
+        functions = [public]
+        if inspect.isclass(public):
+            functions = [public.__init__, public.explain, public.explain_batches]
+        for function in functions:
+            names = [p for p in inspect.signature(function).parameters if p != "self"]
+            assert set(typing.get_type_hints(function)) == {*names, "return"}, name

@@ -1810,6 +1810,7 @@ class _Walk:
         network on the path tell where that is. None if there is nothing to see.
         """
         switches = self._readers(_switches) if self.secant else []
+        switches = switches[:: len(switches) // 25 + 1]  # of deep networks some layers tell enough
         if self.steps == 1 or self.secant and not switches:
             return None
         movers = self._readers(_movers) if self.steps >= LEAST_GRADED else []
@@ -1833,9 +1834,9 @@ class _Walk:
         plan, dtype = self.plan, _wide(self.plan.frontier[0].dtype)
 
         def reader(now, axis, led):
-            def read(values, copies=1):
+            def read(values, rows):
                 value = tf.cast(now(lambda t: values.get(t.ref(), t)), dtype)
-                return _rows_first(value, axis, led, copies * self.batch)
+                return _rows_first(value, axis, led, rows)
 
             return read
 
@@ -1854,7 +1855,7 @@ class _Walk:
         """
         plan, dtype = self.plan, _wide(self.plan.frontier[0].dtype)
         groups = [group for group in groups if group]
-        last = [_sample([read({}) for read in group])[None] for group in groups]
+        last = [_sample([read({}, self.batch) for read in group])[None] for group in groups]
         if plan.rows is not None:
             copies = max(1, min(self.limit // max(1, plan.rows), looks)) if plan.stackable else 1
         elif self.loop:
@@ -1868,7 +1869,8 @@ class _Walk:
             values = plan.values(plan.frontier, self.at(tf.cast(at, dtype)[:, None] / looks, copies), copies)
             keep = [t for op in plan.rest for t in op.inputs]
             _replay(plan.rest, values, keep, copies if plan.rows is not None else 1)
-            parts = [_sample([read(values, copies) for read in group]) for group in groups]
+            rows = copies * self.batch
+            parts = [_sample([read(values, rows) for read in group]) for group in groups]
             shapes = [[copies, self.batch, tf.shape(part)[1]] for part in parts]
             return [tf.reshape(part, shape) for part, shape in zip(parts, shapes)]
 
@@ -2335,7 +2337,11 @@ class _End:
     def whole(self, key, make):
         """This end's rows of `make(op)`, computed once where both ends are rows of one op."""
         result = self.keep(key, lambda: make(self.op))
-        return result if self.cuts is None else self.cuts.cut(result, self.side)
+        if self.cuts is None:
+            return result
+        if len(self.op.inputs) == 1 and self.op.inputs[0].ref() in self.cuts.led:  # then it has its rows
+            self.cuts.led.add(result.ref())
+        return self.cuts.cut(result, self.side)
 
     def slopes(self, slot=0):
         """TensorFlow's derivative of an elementwise or pooling op, for an adjoint of ones."""

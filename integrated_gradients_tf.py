@@ -1810,7 +1810,7 @@ class _Walk:
         network on the path tell where that is. None if there is nothing to see.
         """
         switches = self._readers(_switches) if self.secant else []
-        switches = switches[:: len(switches) // 25 + 1]  # of deep networks some layers tell enough
+        switches = switches[:: len(switches) // MOST_READ + 1]
         if self.steps == 1 or self.secant and not switches:
             return None
         movers = self._readers(_movers) if self.steps >= LEAST_GRADED else []
@@ -1900,7 +1900,8 @@ SWITCH_LOOKS = 4
 MOVE_LOOKS = 8
 PANELS = 5  # of graded Gauss-Legendre
 LEAST_GRADED = 10  # steps for which several looks are worth their time
-SAMPLE = 1024
+MOST_READ = 25  # ops that switch; of deeper networks some tell enough, and the others take time to build
+SAMPLE = 1024  # units of a group of ops; about twice as many are looked at, at most
 
 
 def _switches(op, varying):
@@ -1932,7 +1933,7 @@ def _rows_first(tensor, axis, led, rows):
 
 
 def _sample(tensors):
-    """Some thousand of the units of `tensors [B, units]` at most, evenly spread, `[B, sample]`."""
+    """About `2 * SAMPLE` of the units of `tensors [B, units]` at most, evenly spread, `[B, sample]`."""
     widths = [t.shape.as_list()[1] for t in tensors]
     widths = [tf.shape(t)[1] if width is None else width for t, width in zip(tensors, widths)]
     stride = sum(widths) // SAMPLE // 2 * 2 + 1  # odd, as channels come in powers of two

@@ -1556,6 +1556,7 @@ def _offsets(op_def, node):
 
 BLOCK_BYTES = 64 * 2**20  # activations of one block, by default
 BLOCK_ROWS = 1600  # 50 steps of 32 rows
+LONG = 4  # steps
 UNROLLED = 16  # outputs of a jacobian whose backward passes are written out
 # The branches of TensorFlow 1 have no gradient inside its loops: their blocks are written out.
 LOOPLESS = {"Switch", "Merge", "RefSwitch", "RefMerge"}
@@ -1667,6 +1668,9 @@ class _Walk:
         # With shared ends, K steps take K + 1 points; where rows leave axis 0, two copies of K.
         self.shared = self.secant and plan.stacked
         self.per_block = self._steps_per_block()
+        # Whether a block has enough steps to be worth preparations of its own.
+        known = isinstance(self.per_block, int)
+        self.long = self.per_block >= LONG if known else self.limit >= 8 * LONG
         if self.secant or self.graded:
             self.density = self._density()
 
@@ -1979,7 +1983,7 @@ class _Block:
             sources = [self.values[t.ref()] for t in plan.frontier]
             if walk.shared:
                 rows = [self.values[r.ref()] for r in plan.roots] + sources
-                self.cuts = _Cuts(made, rows, size, self.weights)
+                self.cuts = _Cuts(made, rows, size, self.weights if walk.long else None)
                 self.ends = [(op, *self.cuts.ends(op)) for op in made]
             else:
                 self.ends = _pair(made, after)
@@ -2365,7 +2369,8 @@ class _Cuts:
     """Cuts the tensors of one replay on K + 1 points into the starts and the ends of K intervals."""
 
     def __init__(self, made, sources, steps, widths=None):
-        self.steps, self.widths, self.known, self.bounds = steps, widths, {}, {}
+        self.steps, self.known, self.bounds = steps, {}, {}
+        self.widths = widths  # of the steps; None where no rule shall sum over them by itself
         self.rows = {t.ref() for t in sources}
         self.led = set(self.rows)  # with as many rows as the sources, which saves most bounds
         for op in made:
@@ -2788,11 +2793,11 @@ def _winners(places, best):
 
 
 def _half_ratio(a, b):
-    """a / (a + b) of what is not negative, one half where both are 0."""
-    # Far below any change that is more than rounding; a condition would take three times as long.
+    """a / (a + b) of what is negative by rounding at most; one half where both are 0."""
+    # Far below any change that is more than rounding, and three times as fast as a condition.
     tiny = tf.constant(6e-8 if a.dtype == tf.float16 else 2e-38, a.dtype)
-    a += tiny
-    return a / (a + (b + tiny))
+    a, b = tf.maximum(a, tiny), tf.maximum(b, tiny)
+    return a / (a + b)
 
 
 def _tiles(op):
@@ -2806,28 +2811,31 @@ def _tiles(op):
 
 def _pool_tiles(op, other, grad):
     """The same for windows that do not overlap, in terms of pooling and its gradient."""
-    if op.summed and op.cuts is not None:
+    cuts = op.cuts
+    if op.summed and cuts is not None and cuts.widths is not None:
         return _Summed(_pool_lines(op, other, grad))
 
     def first():
         won0, won1 = op.slopes(), other.slopes()
-        gap0 = op.outputs[0] - _gather(op, won1, op.inputs[0])
-        gap1 = other.outputs[0] - _gather(op, won0, other.inputs[0])
-        return _half_ratio(tf.abs(gap0), tf.abs(gap1))  # negative by rounding alone
+        gap0 = op.outputs[0] - _window_sums(op, won1 * op.inputs[0], won1)
+        gap1 = other.outputs[0] - _window_sums(op, won0 * other.inputs[0], won0)
+        return _half_ratio(gap0, gap1)
 
     share = grad * op.keep("share", first)
-    rest, cuts = grad - share, op.cuts
     if cuts is None:
-        return op.pull(share) + other.pull(rest)
-    return cuts.cut(op.pull(cuts.pad(share, 0)), 0) + cuts.cut(op.pull(cuts.pad(rest, 1)), 1)
+        return op.pull(share) + other.pull(grad - share)
+    starts, ends = cuts.pad(share, 0), cuts.pad(grad - share, 1)
+    if op.summed:  # each point is the end of one interval and the start of the next
+        return _Summed(_add_steps(op.pull(starts + ends), cuts.steps + 1))
+    return cuts.cut(op.pull(starts), 0) + cuts.cut(op.pull(ends), 1)
 
 
-def _gather(op, winners, values):
-    """The values at the winners of each window of a pooling op."""
+def _window_sums(op, values, winners):
+    """Sums over the windows of a pooling op; `winners` are 1 at one place of each."""
     pool = tf.nn.avg_pool3d if op.type == "MaxPool3D" else tf.nn.avg_pool2d
     size, padding = op.get_attr("ksize"), op.get_attr("padding").decode()
     layout = op.get_attr("data_format").decode()
-    total = pool(winners * values, size, size, padding, layout)
+    total = pool(values, size, size, padding, layout)
     if padding == "SAME":  # a window at the border averages over fewer
         return total / pool(winners, size, size, padding, layout)
     return total * float(np.prod(size))
@@ -2853,19 +2861,20 @@ def _pool_lines(op, other, grad):
         made = []
         _copy(op.type, [inside], op.op.node_def.attr, made, "inside")
         ends = _End(made[0])
-        ways = tf.split(_gather(op, ends.slopes(), tf.concat([change, change], 0)), 2)
+        won = ends.slopes()
+        ways = tf.split(_window_sums(op, won * tf.concat([change, change], 0), won), 2)
         parts = _ratio(tf.reduce_sum(cuts.widths, axis=0), cuts.widths)
         gain = other.outputs[0] - op.outputs[0]
         rates = _split_rows(gain, cuts.steps) * tf.cast(_right_pad(parts, gain), gain.dtype)
-        return change, ends, ways, tf.reshape(rates, tf.shape(gain))
+        return change, ends, won, ways, tf.reshape(rates, tf.shape(gain))
 
-    change, ends, (before, after), rates = op.keep("lines", lines)
+    change, ends, won, (before, after), rates = op.keep("lines", lines)
     start, end = cuts.outer(half)
-    inner = tf.concat([tf.zeros_like(start), half[tf.shape(start)[0] :] + half[: -tf.shape(start)[0]]], 0)
-    inner = tf.concat([inner, tf.zeros_like(end)], 0)
+    rows = tf.shape(start)[0]
+    inner = tf.concat([tf.zeros_like(start), half[rows:] + half[:-rows], tf.zeros_like(end)], 0)
     total = _add_steps(op.pull(inner), cuts.steps + 1)
     missing = _add_steps(grad * rates, cuts.steps) - start * before - end * after
-    missing -= _gather(op, total, change)
+    missing -= _window_sums(op, total * change, won[: tf.shape(total)[0]])
     most = tf.reduce_max(tf.abs(_split_rows(half, cuts.steps)), axis=0)
     moved = tf.clip_by_value(_ratio(missing, after - before), -most, most)
     return total + _add_steps(ends.pull(tf.concat([start - moved, end + moved], 0)), 2)

@@ -30,6 +30,19 @@ ROWS = (100, 400, 1600)  # through the network at once, where a library lets its
 GRID = sorted({round(2 ** (k / 2)) for k in range(2, 27)})  # 2 to 8192 steps, by factors of 1.4
 
 
+def remembered(library, network, options, search):
+    """What `search()` finds; for other libraries kept in `build/benchmarks/`, as it takes long."""
+    if library == "this project":
+        return search()
+    path = measure.BUILD / "steps.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    key = f"{network}-{networks.VERSION} {library} {versions([library])} {options.batch} {options.target}"
+    if key not in known:
+        known[key] = search()
+        path.write_text(json.dumps(known, indent=1))
+    return known[key]
+
+
 class Search:
     """The error of one library on one network as a function of rule and steps, each run once."""
 
@@ -104,10 +117,12 @@ def compare(network, options):
     for name in options.libraries:
         library = peers.LIBRARIES[name](model, x, chosen)
         search = Search(library, expected)
-        best = search.best(options.target, options.most)
+        best = remembered(name, network, options, lambda: search.best(options.target, options.most))
         if best is None:
             measure.progress(f"{network}: {name} is not {options.target:.0%} accurate in time")
             found[name] = {"network": network, "library": name, "most": options.most}
+            continue
+        if options.search:
             continue
         rule, steps = best
         rows = quickest_rows(library, rule, steps, options.batch)
@@ -125,6 +140,8 @@ def compare(network, options):
         }
         found[name]["run"], found[name]["search"] = run, search
         measure.progress(f"{network}: {name}: {rule}, {steps} steps, {rows} rows at once")
+    if options.search:
+        return []
     reached = {name: result for name, result in found.items() if "run" in result}
     measured = functools.partial(measure.interleaved, budget=options.budget, pause=0.02)
     times = measured({n: r["run"] for n, r in reached.items()}, options.rounds)
@@ -243,6 +260,7 @@ def main():
     parser.add_argument("--most", type=int, default=4096, help="steps after which to give up")
     parser.add_argument("--rounds", type=int, default=9, help="interleaved measurements of each")
     parser.add_argument("--budget", type=float, default=20, help="seconds of them per library")
+    parser.add_argument("--search", action="store_true", help="only find the steps, and keep them")
     parser.add_argument("--quick", action="store_true", help="no ten classes, no picture")
     parser.add_argument("--publish", action="store_true", help="write to docs/ as well")
     options = parser.parse_args()
@@ -250,6 +268,8 @@ def main():
     results = []
     for network in options.networks:
         results += compare(network, options)
+    if options.search:
+        return
     text = (
         f"Time to a mean relative L1 error of {options.target:.0%}, {options.batch} images at "
         f"once, {measure.machine()}, {versions(options.libraries)}.\n\n"

@@ -117,7 +117,8 @@ def compare(network, options):
     for name in options.libraries:
         library = peers.LIBRARIES[name](model, x, chosen)
         search = Search(library, expected)
-        best = remembered(name, network, options, lambda: search.best(options.target, options.most))
+        find = functools.partial(search.best, options.target, options.most)
+        best = remembered(name, network, options, find)
         if best is None:
             measure.progress(f"{network}: {name} is not {options.target:.0%} accurate in time")
             found[name] = {"network": network, "library": name, "most": options.most}

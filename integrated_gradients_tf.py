@@ -2413,13 +2413,9 @@ class _Cuts:
         return tf.concat([zeros, tensor] if side else [tensor, zeros], 0)
 
     def outer(self, tensor):
-        """The rows of the first and of the last point, or of the first and of the last step."""
-        points = self.steps + (tensor.ref() in self.rows)
-        one = tf.shape(tensor)[0] // points
-        outer = tensor[:one], tensor[-one:]
-        rows = tensor.shape.as_list()[0]
-        known = rows is not None and isinstance(points, int)
-        return [_restore_shape(t, [rows // points if known else None, *t.shape.as_list()[1:]]) for t in outer]
+        """The rows of the first and of the last point."""
+        one = tf.shape(tensor)[0] // (self.steps + 1)
+        return tensor[:one], tensor[-one:]
 
     def ends(self, op):
         memo = {}
@@ -2812,7 +2808,8 @@ def _tiles(op):
 def _pool_tiles(op, other, grad):
     """The same for windows that do not overlap, in terms of pooling and its gradient."""
     cuts = op.cuts
-    if op.summed and cuts is not None and cuts.widths is not None:
+    small = np.prod(op.get_attr("ksize")) <= 4  # in larger windows more than one place wins in a step
+    if small and op.summed and cuts is not None and cuts.widths is not None:
         return _Summed(_pool_lines(op, other, grad))
 
     def first():
@@ -2844,43 +2841,45 @@ def _window_sums(op, values, winners):
 def _pool_lines(op, other, grad):
     """The sum over the steps where what is pooled is linear along the path, as at the frontier.
 
-    Half of each step goes to the winner at its start, half to the winner at its end. A maximum of
-    lines is convex: places win one after the other, each once. Let i be the first and j the last.
-    Then e, taken from i and given to j, makes up for the halves; with d the change over all steps and
-    w the part of it that each of them makes,
+    The maximum of lines is convex: places win one after the other, each once, and the output rises
+    from step to step at the rates r, from that of the first winner to that of the last. When the
+    winner changes in a step, its neighbours have the rates of both winners, and share
+    t = (r[next] - r) / (r[next] - r[previous]) goes to the first. What that misses where it changes
+    in neighbouring steps, e moves from the first winner i of all to the last one j: with d the change
+    over all steps,
 
-        e (d[j] - d[i]) = sum of g (y1 - y0) / w - sum of total[k] d[k].
+        e (d[j] - d[i]) = sum of g r - sum of total[k] d[k].
     """
-    cuts, half = op.cuts, grad / 2
+    cuts = op.cuts
 
     def lines():
         first, last = cuts.outer(op.op.inputs[0])
-        change = last - first
-        # Winners just inside: at the ends themselves a window may hold nothing but ties.
-        inside = tf.concat([first + NUDGE * change, last - NUDGE * change], 0)
-        made = []
-        _copy(op.type, [inside], op.op.node_def.attr, made, "inside")
+        change, made = last - first, []
+        _copy(op.type, [tf.concat([first, last], 0)], op.op.node_def.attr, made, "ends")
         ends = _End(made[0])
         won = ends.slopes()
-        ways = tf.split(_window_sums(op, won * tf.concat([change, change], 0), won), 2)
-        parts = _ratio(tf.reduce_sum(cuts.widths, axis=0), cuts.widths)
+        ways = _window_sums(op, won * tf.concat([change, change], 0), won)
         gain = other.outputs[0] - op.outputs[0]
+        parts = _ratio(tf.reduce_sum(cuts.widths, axis=0), cuts.widths)
         rates = _split_rows(gain, cuts.steps) * tf.cast(_right_pad(parts, gain), gain.dtype)
-        return change, ends, won, ways, tf.reshape(rates, tf.shape(gain))
+        rates = tf.reshape(rates, tf.shape(gain))
+        before, after = tf.split(ways, 2)
+        bends = tf.concat([rates, after], 0) - tf.concat([before, rates], 0)
+        rows = tf.shape(before)[0]
+        return change, ends, won, before, after, rates, _half_ratio(bends[rows:], bends[:-rows])
 
-    change, ends, won, (before, after), rates = op.keep("lines", lines)
-    start, end = cuts.outer(half)
-    rows = tf.shape(start)[0]
-    inner = tf.concat([tf.zeros_like(start), half[rows:] + half[:-rows], tf.zeros_like(end)], 0)
+    change, ends, won, before, after, rates, share = op.keep("lines", lines)
+    rows = tf.shape(before)[0]
+    starts = grad * share
+    stops = grad - starts
+    start, stop = starts[:rows], stops[-rows:]
+    inner = tf.concat([tf.zeros_like(start), starts[rows:] + stops[:-rows], tf.zeros_like(stop)], 0)
     total = _add_steps(op.pull(inner), cuts.steps + 1)
-    missing = _add_steps(grad * rates, cuts.steps) - start * before - end * after
-    missing -= _window_sums(op, total * change, won[: tf.shape(total)[0]])
-    most = tf.reduce_max(tf.abs(_split_rows(half, cuts.steps)), axis=0)
+    missing = _add_steps(grad * rates, cuts.steps) - start * before - stop * after
+    missing -= _window_sums(op, total * change, won[:rows])
+    most = _add_steps(tf.abs(grad), cuts.steps)  # as rounding may look like more
     moved = tf.clip_by_value(_ratio(missing, after - before), -most, most)
-    return total + _add_steps(ends.pull(tf.concat([start - moved, end + moved], 0)), 2)
-
-
-NUDGE = 1e-4
+    return total + _add_steps(ends.pull(tf.concat([start - moved, stop + moved], 0)), 2)
 
 
 class _Windows:

@@ -50,6 +50,8 @@ MUTATIONS = [
     ("a quotient with the wrong sign", IG, "_unbroadcast(-grads[0] * mean / (b0 * b1), b0)", "_unbroadcast(grads[0] * mean / (b0 * b1), b0)", [RULES]),
     ("ties of Maximum share half", IG, "return tf.where(tf.equal(first0, first1), tf.cast(first0, gap0.dtype), crossing)", "return tf.fill(tf.shape(gap0 + gap1), tf.constant(0.5, gap0.dtype))", [RULES]),
     ("max pooling by the mean of both ends", IG, "first = _half_ratio(y0 - then, y1 - now)", "first = tf.ones_like(y0) / 2", [RULES, SECANT]),
+    ("what sums of pooled steps miss left out", IG, "[start - moved, stop + moved]", "[start, stop]", [SECANT]),
+    ("what sums of pooled steps miss moved the wrong way", IG, "[start - moved, stop + moved]", "[start + moved, stop - moved]", [SECANT]),
     ("the reduction Max with winners swapped", IG, "return won1 + _half_ratio(gap0, gap1) * (won0 - won1)", "return won0 + _half_ratio(gap0, gap1) * (won1 - won0)", [RULES]),
     ("softmax without its correction", IG, "return [mean + missing * direction]", "return [mean]", [RULES]),
     ("the rule of MatMul dropped", IG, '    "MatMul": _matmul,\n', '    "MatMul": lambda op, other, grads: _default_rule(op, None, grads),\n', [RULES]),

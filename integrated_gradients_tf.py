@@ -1556,7 +1556,7 @@ def _offsets(op_def, node):
 
 BLOCK_BYTES = 64 * 2**20  # activations of one block, by default
 BLOCK_ROWS = 1600  # 50 steps of 32 rows
-LONG = 4  # steps
+LONG = 4  # steps of a block that are worth preparations of their own
 UNROLLED = 16  # outputs of a jacobian whose backward passes are written out
 # The branches of TensorFlow 1 have no gradient inside its loops: their blocks are written out.
 LOOPLESS = {"Switch", "Merge", "RefSwitch", "RefMerge"}
@@ -1668,7 +1668,6 @@ class _Walk:
         # With shared ends, K steps take K + 1 points; where rows leave axis 0, two copies of K.
         self.shared = self.secant and plan.stacked
         self.per_block = self._steps_per_block()
-        # Whether a block has enough steps to be worth preparations of its own.
         known = isinstance(self.per_block, int)
         self.long = self.per_block >= LONG if known else self.limit >= 8 * LONG
         if self.secant or self.graded:

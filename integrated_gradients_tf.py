@@ -3104,8 +3104,7 @@ def _sum_steps(grad, stepsize, steps):
     shape = tf.concat([shape[:1] // steps, shape[1:]], 0)
     factors = _factors(stepsize, steps)
     if factors is None:
-        terms = tf.cast(grad, wide) * tf.cast(stepsize, wide)
-        total = tf.reduce_sum(tf.reshape(terms, tf.concat([[steps], shape], 0)), axis=0)
+        total = _add_steps(tf.cast(grad, wide) * tf.cast(stepsize, wide), steps)
     else:
         # Half the work: the weights times the gradients, then once times the change.
         weights, change = factors

@@ -36,7 +36,8 @@ def remembered(library, network, options, search):
         return search()
     path = measure.BUILD / "steps.json"
     known = json.loads(path.read_text()) if path.exists() else {}
-    key = f"{network}-{networks.VERSION} {library} {versions([library])} {options.batch} {options.target}"
+    asked = f"{options.batch} images, {options.target}, {options.most} steps at most"
+    key = f"{network}-{networks.VERSION}: {library}: {versions([library])}: {asked}"
     if key not in known:
         known[key] = search()
         path.write_text(json.dumps(known, indent=1))

@@ -1555,6 +1555,7 @@ def _offsets(op_def, node):
 # ---------------------------------------------------------------------------------------------------
 
 BLOCK_BYTES = 64 * 2**20  # activations of one block, by default
+SHORT = 10  # steps of a block below which it may be twice as large: blocks share a point
 BLOCK_ROWS = 1600  # 50 steps of 32 rows
 LONG = 4  # steps of a block that are worth preparations of their own
 UNROLLED = 16  # outputs of a jacobian whose backward passes are written out
@@ -1677,12 +1678,18 @@ class _Walk:
         plan, ends = self.plan, 2 if self.secant and not self.shared else 1
         extra = int(self.shared and self.strict)  # the point that a block shares with the next one
         if plan.rows is not None:
-            most = self.limit // max(1, plan.rows * ends) - extra if plan.stackable else 1
+            rows = max(1, plan.rows * ends)
+            most = self.limit // rows - extra if plan.stackable else 1
+            if plan.stackable and not self.strict:
+                most = max(most, min(SHORT, 2 * self.limit // rows))
             blocks = -(-self.steps // min(self.steps, max(1, most)))
             return -(-self.steps // blocks)
         if not self.loop:
             return -(-self.steps // 8)
-        most = self.limit // tf.maximum(1, self.batch * ends) - extra
+        rows = tf.maximum(1, self.batch * ends)
+        most = self.limit // rows - extra
+        if not self.strict:
+            most = tf.maximum(most, tf.minimum(SHORT, 2 * self.limit // rows))
         blocks = -(-self.steps // tf.clip_by_value(most, 1, self.steps))
         return -(-self.steps // blocks)
 
@@ -2789,16 +2796,23 @@ def _winners(places, best):
 
 def _half_ratio(a, b):
     """a / (a + b) of what is negative by rounding at most; one half where both are 0."""
-    # Far below any change that is more than rounding, and three times as fast as a condition.
-    tiny = tf.constant(6e-8 if a.dtype == tf.float16 else 2e-38, a.dtype)
-    a, b = tf.maximum(a, tiny), tf.maximum(b, tiny)
+    a, b = _positive(a), _positive(b)
     return a / (a + b)
 
 
+def _positive(tensor):
+    # Far below any change that is more than rounding, and three times as fast as a condition.
+    return tf.maximum(tensor, tf.constant(6e-8 if tensor.dtype == tf.float16 else 2e-38, tensor.dtype))
+
+
 def _tiles(op):
-    """Whether every input is in one window at most, and TensorFlow's own pooling is fast."""
+    """Whether every input is in one window at most, and TensorFlow's own pooling is fast.
+
+    Not in three dimensions, where some of its kernels count every place of a tie as the winner.
+    """
     return (
-        op.op.inputs[0].dtype == tf.float32
+        op.type == "MaxPool"
+        and op.op.inputs[0].dtype == tf.float32
         and list(op.get_attr("ksize")) == list(op.get_attr("strides"))
         and op.get_attr("padding") in (b"VALID", b"SAME")
     )
@@ -2828,12 +2842,11 @@ def _pool_tiles(op, other, grad):
 
 def _window_sums(op, values, winners):
     """Sums over the windows of a pooling op; `winners` are 1 at one place of each."""
-    pool = tf.nn.avg_pool3d if op.type == "MaxPool3D" else tf.nn.avg_pool2d
     size, padding = op.get_attr("ksize"), op.get_attr("padding").decode()
     layout = op.get_attr("data_format").decode()
-    total = pool(values, size, size, padding, layout)
+    total = tf.nn.avg_pool2d(values, size, size, padding, layout)
     if padding == "SAME":  # a window at the border averages over fewer
-        return total / pool(winners, size, size, padding, layout)
+        return total / tf.nn.avg_pool2d(winners, size, size, padding, layout)
     return total * float(np.prod(size))
 
 
@@ -2850,34 +2863,36 @@ def _pool_lines(op, other, grad):
         e (d[j] - d[i]) = sum of g r - sum of total[k] d[k].
     """
     cuts = op.cuts
+    first, last = cuts.outer(op.op.inputs[0])
+    change, rows = last - first, tf.shape(first)[0]
 
     def lines():
-        first, last = cuts.outer(op.op.inputs[0])
-        change, made = last - first, []
+        # Pooled together: TensorFlow's gradient is quick where it finds the pooling itself.
+        made = []
         _copy(op.type, [tf.concat([first, last], 0)], op.op.node_def.attr, made, "ends")
         ends = _End(made[0])
-        won = ends.slopes()
-        ways = _window_sums(op, won * tf.concat([change, change], 0), won)
+        won = tf.split(ends.slopes(), 2)
+        before, after = (_window_sums(op, w * change, w) for w in won)
         gain = other.outputs[0] - op.outputs[0]
         parts = _ratio(tf.reduce_sum(cuts.widths, axis=0), cuts.widths)
         rates = _split_rows(gain, cuts.steps) * tf.cast(_right_pad(parts, gain), gain.dtype)
-        rates = tf.reshape(rates, tf.shape(gain))
-        before, after = tf.split(ways, 2)
-        bends = tf.concat([rates, after], 0) - tf.concat([before, rates], 0)
-        rows = tf.shape(before)[0]
-        return change, ends, won, before, after, rates, _half_ratio(bends[rows:], bends[:-rows])
+        rates = tf.concat([before, tf.reshape(rates, tf.shape(gain)), after], 0)
+        bends = _positive(rates[rows:] - rates[:-rows])
+        share = bends[rows:] / (bends[rows:] + bends[:-rows])
+        # Where the first and the last winner change alike, nothing but rounding is missing.
+        turn = after - before
+        bent = turn > 1e-5 * (tf.abs(before) + tf.abs(after))
+        inverse = tf.cast(bent, turn.dtype) / tf.where(bent, turn, tf.ones([], turn.dtype))
+        return ends, won[0], before, after, inverse, rates[rows:-rows], share
 
-    change, ends, won, before, after, rates, share = op.keep("lines", lines)
-    rows = tf.shape(before)[0]
+    ends, won, before, after, inverse, rates, share = op.keep("lines", lines)
     starts = grad * share
     stops = grad - starts
     start, stop = starts[:rows], stops[-rows:]
     inner = tf.concat([tf.zeros_like(start), starts[rows:] + stops[:-rows], tf.zeros_like(stop)], 0)
     total = _add_steps(op.pull(inner), cuts.steps + 1)
     missing = _add_steps(grad * rates, cuts.steps) - start * before - stop * after
-    missing -= _window_sums(op, total * change, won[:rows])
-    most = _add_steps(tf.abs(grad), cuts.steps)  # as rounding may look like more
-    moved = tf.clip_by_value(_ratio(missing, after - before), -most, most)
+    moved = (missing - _window_sums(op, total * change, won)) * inverse
     return total + _add_steps(ends.pull(tf.concat([start - moved, stop + moved], 0)), 2)
 
 

@@ -1665,6 +1665,7 @@ class _Walk:
         values = plan.values(plan.xs, self.base)
         _replay(plan.prefix, values, plan.frontier)
         self.before = [values.get(t.ref(), t) for t in plan.frontier]
+        self.change = [_change(start, t) for start, t in zip(self.before, plan.frontier)]
         self.batch = plan.rows if plan.rows is not None else tf.shape(plan.xs[0])[0]
         # With shared ends, K steps take K + 1 points; where rows leave axis 0, two copies of K.
         self.shared = self.secant and plan.stacked
@@ -1765,11 +1766,9 @@ class _Walk:
     def at(self, alphas, copies):
         """The frontier at `alphas [copies, 1 or B]`, `[copies * B, ...]` each."""
         new = []
-        for tensor, start in zip(self.plan.frontier, self.before):
+        for tensor, start, change in zip(self.plan.frontier, self.before, self.change):
             alpha = tf.cast(_right_pad(alphas, tensor), tensor.dtype)
-            # No NaN where a mask of -inf is part of the frontier.
-            path = tf.math.multiply_no_nan(start, 1 - alpha) + tf.math.multiply_no_nan(tensor, alpha)
-            new.append(_merge_rows(path, tensor, copies))
+            new.append(_merge_rows(start + alpha * change, tensor, copies))
         return new
 
     def points(self, index):
@@ -1947,9 +1946,9 @@ def _crossings(seen, size):
     """
     before, after = seen[:-1], seen[1:]
     looks, rows = before.shape.as_list()[0], tf.shape(seen)[1]
-    crosses = (before < 0) & (after > 0) | (before > 0) & (after < 0)
     low, high = tf.minimum(before, after), tf.maximum(before, after)
-    at = tf.where(crosses, low, 0) / tf.where(crosses, low - high, 1)
+    crosses = (low < 0) & (high > 0)
+    at = tf.where(crosses, low / (low - high), 0)
     part = tf.clip_by_value(tf.cast(at * size, tf.int32), 0, size - 1)
     # Counted from the lower end, so that both directions of a path are mirrored to the last bit.
     part = tf.where(before < after, part, size - 1 - part) + size * tf.range(looks)[:, None, None]
@@ -2060,6 +2059,12 @@ class _Block:
 
 
 # Arithmetic on rows ---------------------------------------------------------------------------------
+
+
+def _change(start, end):
+    """`end - start`; 0 and not NaN where a mask of -inf is part of both."""
+    masked = tf.equal(start, end) & tf.equal(tf.abs(end), np.inf)
+    return tf.where(masked, tf.zeros([], end.dtype), end - start)
 
 
 def _widen(tensor):

@@ -1665,7 +1665,6 @@ class _Walk:
         values = plan.values(plan.xs, self.base)
         _replay(plan.prefix, values, plan.frontier)
         self.before = [values.get(t.ref(), t) for t in plan.frontier]
-        self.change = [_change(start, t) for start, t in zip(self.before, plan.frontier)]
         self.batch = plan.rows if plan.rows is not None else tf.shape(plan.xs[0])[0]
         # With shared ends, K steps take K + 1 points; where rows leave axis 0, two copies of K.
         self.shared = self.secant and plan.stacked
@@ -1766,9 +1765,11 @@ class _Walk:
     def at(self, alphas, copies):
         """The frontier at `alphas [copies, 1 or B]`, `[copies * B, ...]` each."""
         new = []
-        for tensor, start, change in zip(self.plan.frontier, self.before, self.change):
+        for tensor, start in zip(self.plan.frontier, self.before):
             alpha = tf.cast(_right_pad(alphas, tensor), tensor.dtype)
-            new.append(_merge_rows(start + alpha * change, tensor, copies))
+            # Exact at both ends, and no NaN where a mask of -inf is part of the frontier.
+            path = tf.math.multiply_no_nan(start, 1 - alpha) + tf.math.multiply_no_nan(tensor, alpha)
+            new.append(_merge_rows(path, tensor, copies))
         return new
 
     def points(self, index):
@@ -2059,12 +2060,6 @@ class _Block:
 
 
 # Arithmetic on rows ---------------------------------------------------------------------------------
-
-
-def _change(start, end):
-    """`end - start`; 0 and not NaN where a mask of -inf is part of both."""
-    masked = tf.equal(start, end) & tf.equal(tf.abs(end), np.inf)
-    return tf.where(masked, tf.zeros([], end.dtype), end - start)
 
 
 def _widen(tensor):

@@ -147,7 +147,7 @@ def compare(network, options):
     reached = {name: result for name, result in found.items() if "run" in result}
     measured = functools.partial(measure.interleaved, budget=options.budget, pause=0.02)
     times = measured({n: r["run"] for n, r in reached.items()}, options.rounds)
-    if not options.quick:
+    if "classes" not in options.skip:
         functions = {
             n: ten_classes(n, r["search"].library, model, x, r["rule"], r["steps"], r["rows"])
             for n, r in reached.items()
@@ -155,8 +155,8 @@ def compare(network, options):
         all_classes = measured(functions, 3, at_least=0)
     for name, result in reached.items():
         result["seconds"] = times[name]
-        result["ten classes"] = None if options.quick else all_classes[name]
-    if not options.quick:
+        result["ten classes"] = None if "classes" in options.skip else all_classes[name]
+    if "picture" not in options.skip:
         curves(reached, options, measured)
     for result in reached.values():
         del result["run"], result["search"]
@@ -182,10 +182,10 @@ def curves(reached, options, measured):
             reached[name]["curve"][-1]["seconds"] = seconds
 
 
-def table(results, quick):
+def table(results, classes):
     """The Markdown table, networks in order and libraries from quick to slow."""
     header = ["network", "library", "rule", "steps", "error", "time, ms", "times ours"]
-    header += ["first call, s"] + ([] if quick else ["ten classes, ms"])
+    header += ["first call, s"] + (["ten classes, ms"] if classes else [])
     ours = {r["network"]: r.get("seconds") for r in results if r["library"] == "this project"}
     lines = []
     for network, (_, title, _) in networks.NETWORKS.items():
@@ -198,7 +198,7 @@ def table(results, quick):
                 cells = [r["rule"].removeprefix("riemann_"), r["steps"], f"{r['error']:.2%}"]
                 cells += [measure.milliseconds(r["seconds"])]
                 cells += [f"{r['seconds'] / own:.1f}" if own else "", f"{r['first call']:.1f}"]
-                cells += [] if quick else [measure.milliseconds(r["ten classes"])]
+                cells += [measure.milliseconds(r["ten classes"])] if classes else []
             name = f"**{r['library']}**" if r["library"] == "this project" else r["library"]
             lines.append([title, name, *cells])
     return measure.markdown(header, lines)
@@ -263,7 +263,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=9, help="interleaved measurements of each")
     parser.add_argument("--budget", type=float, default=20, help="seconds of them per library")
     parser.add_argument("--search", action="store_true", help="only find the steps, and keep them")
-    parser.add_argument("--quick", action="store_true", help="no ten classes, no picture")
+    parser.add_argument("--skip", nargs="+", default=[], choices=["classes", "picture"])
     parser.add_argument("--publish", action="store_true", help="write to docs/ as well")
     options = parser.parse_args()
     tf.get_logger().setLevel("ERROR")  # the searches trace a lot, which TensorFlow warns about
@@ -272,17 +272,18 @@ def main():
         results += compare(network, options)
     if options.search:
         return
+    classes = "classes" not in options.skip
     text = (
         f"Time to a mean relative L1 error of {options.target:.0%}, {options.batch} images at "
         f"once, {measure.machine()}, {versions(options.libraries)}.\n\n"
-        f"{table(results, options.quick)}\n"
+        f"{table(results, classes)}\n"
     )
     print(text)
     folders = [measure.BUILD] + ([measure.ROOT / "docs"] if options.publish else [])
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "time_to_accuracy.md").write_text(text)
-        if not options.quick:
+        if "picture" not in options.skip:
             picture(results, options.target, folder / "time_to_accuracy.png")
         measure.progress(f"written: {folder}/time_to_accuracy.md")
     (measure.BUILD / "time_to_accuracy.json").write_text(json.dumps(results, indent=1))

@@ -1555,7 +1555,7 @@ def _offsets(op_def, node):
 # ---------------------------------------------------------------------------------------------------
 
 BLOCK_BYTES = 64 * 2**20  # activations of one block, by default
-SHORT = 10  # steps of a block below which it may be twice as large: blocks share a point
+SHORT = 10  # steps below which a block may be twice as large, as each takes a point more
 BLOCK_ROWS = 1600  # 50 steps of 32 rows
 LONG = 4  # steps of a block that are worth preparations of their own
 UNROLLED = 16  # outputs of a jacobian whose backward passes are written out
@@ -2477,28 +2477,30 @@ def _ratio(a, b):
     return tf.math.divide_no_nan(a, b)
 
 
-def _ramp(z0, z1):
-    """Slope of max(z, 0): the share of the interval that is above 0. No cancellation, no branch."""
-    return _ratio(tf.nn.relu(z0) + tf.nn.relu(z1), tf.abs(z0) + tf.abs(z1))
+def _ramp(op, other, kink=0):
+    """Slope of max(z, kink): the share of the interval above the kink. No cancellation, no branch."""
+
+    def both(name, function):
+        def make(op):
+            return function(op.inputs[0] - kink if kink else op.inputs[0])
+
+        return op.whole((name, kink), make) + other.whole((name, kink), make)
+
+    return _ratio(both("above", tf.nn.relu), both("size", tf.abs))
 
 
 def _relu_slope(op, other):
-    size0, size1 = (end.whole("size", _input_size) for end in (op, other))
+    size0, size1 = (end.whole("size", lambda op: tf.abs(op.inputs[0])) for end in (op, other))
     return _ratio(op.outputs[0] + other.outputs[0], size0 + size1)
 
 
-def _input_size(op):
-    return tf.abs(op.inputs[0])
-
-
 def _relu6_slope(op, other):
-    (z0,), (z1,) = op.inputs, other.inputs
-    return _ramp(z0, z1) - _ramp(z0 - 6, z1 - 6)
+    return _ramp(op, other) - _ramp(op, other, 6)
 
 
 def _leaky_relu_slope(op, other):
     alpha = op.get_attr("alpha")
-    return alpha + (1 - alpha) * _ramp(op.inputs[0], other.inputs[0])
+    return alpha + (1 - alpha) * _ramp(op, other)
 
 
 def _abs_slope(op, other):

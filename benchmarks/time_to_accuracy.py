@@ -231,6 +231,7 @@ def picture(results, target, path):
         panel.axhline(target, color="grey", linewidth=0.8, linestyle="--")
         panel.set_title(networks.NETWORKS[network][1], fontsize=9)
         panel.set_xlabel("time, ms")
+        panel.xaxis.set_minor_formatter("")  # which would crowd a panel of less than a decade
         panel.grid(True, which="major", alpha=0.3)
     panels[0][0].set_ylabel("mean relative L1 error")
     handles = {}

@@ -2477,30 +2477,28 @@ def _ratio(a, b):
     return tf.math.divide_no_nan(a, b)
 
 
-def _ramp(op, other, kink=0):
-    """Slope of max(z, kink): the share of the interval above the kink. No cancellation, no branch."""
-
-    def both(name, function):
-        def make(op):
-            return function(op.inputs[0] - kink if kink else op.inputs[0])
-
-        return op.whole((name, kink), make) + other.whole((name, kink), make)
-
-    return _ratio(both("above", tf.nn.relu), both("size", tf.abs))
-
-
 def _relu_slope(op, other):
-    size0, size1 = (end.whole("size", lambda op: tf.abs(op.inputs[0])) for end in (op, other))
+    """The share of the interval that is above 0. No cancellation, no branch."""
+    size0, size1 = (end.whole("size", _input_size) for end in (op, other))
     return _ratio(op.outputs[0] + other.outputs[0], size0 + size1)
 
 
+def _input_size(op):
+    return tf.abs(op.inputs[0])
+
+
 def _relu6_slope(op, other):
-    return _ramp(op, other) - _ramp(op, other, 6)
+    """(y1 - y0) / (z1 - z0), which is exact: y is z or an end of its range, never a rounded number."""
+    (z0,), (z1,) = op.inputs, other.inputs
+    ratio = _ratio(other.outputs[0] - op.outputs[0], z1 - z0)
+    return tf.where(tf.equal(z0, z1), op.slopes(), ratio)
 
 
 def _leaky_relu_slope(op, other):
     alpha = op.get_attr("alpha")
-    return alpha + (1 - alpha) * _ramp(op, other)
+    above = [end.whole("above", lambda op: tf.nn.relu(op.inputs[0])) for end in (op, other)]
+    size0, size1 = (end.whole("size", _input_size) for end in (op, other))
+    return alpha + (1 - alpha) * _ratio(above[0] + above[1], size0 + size1)
 
 
 def _abs_slope(op, other):

@@ -43,7 +43,7 @@ MUTATIONS = [
     ("tensors beside the path not repeated", IG, "values[root.ref()] = tf.tile(root, multiples)", "values[root.ref()] = tf.repeat(root, copies, axis=0)", [REPLAY]),
     ("starts for ends in conductance", IG, "_widen(self.cuts.of(t, 1)) - _widen(self.cuts.of(t, 0))", "_widen(self.cuts.of(t, 0)) - _widen(self.cuts.of(t, 1))", [REPLAY, AXIOMS]),
     ("Relu's slope at its start only", IG, "return _ratio(op.outputs[0] + other.outputs[0], size0 + size1)", "return _ratio(op.outputs[0], size0)", [SECANT]),
-    ("Relu6 without its upper kink", IG, "return _ramp(op, other) - _ramp(op, other, 6)", "return _ramp(op, other)", [RULES]),
+    ("Relu6 without its slope at equal ends", IG, "return tf.where(tf.equal(z0, z1), op.slopes(), ratio)", "return ratio", [RULES]),
     ("the slope of Abs by its size", IG, "return _ratio(z0 + z1, tf.abs(z0) + tf.abs(z1))", "return _ratio(tf.abs(z0) + tf.abs(z1), z0 + z1)", [RULES]),
     ("no derivative where a slope cancels", IG, "near = same | (tf.abs(mean * change - gain) <= rounding)", "near = same", [RULES]),
     ("a product at its start", IG, "mean = p0 if p0 is p1 else (p0 + p1) / 2", "mean = p0", [RULES]),

@@ -2477,14 +2477,14 @@ def _ratio(a, b):
     return tf.math.divide_no_nan(a, b)
 
 
+def _ramp(op, other, above):
+    """Slope of max(z, 0), `above(end)`: the share of the interval above 0. No cancellation, no branch."""
+    size0, size1 = (end.whole("size", lambda op: tf.abs(op.inputs[0])) for end in (op, other))
+    return _ratio(above(op) + above(other), size0 + size1)
+
+
 def _relu_slope(op, other):
-    """The share of the interval that is above 0. No cancellation, no branch."""
-    size0, size1 = (end.whole("size", _input_size) for end in (op, other))
-    return _ratio(op.outputs[0] + other.outputs[0], size0 + size1)
-
-
-def _input_size(op):
-    return tf.abs(op.inputs[0])
+    return _ramp(op, other, lambda end: end.outputs[0])
 
 
 def _relu6_slope(op, other):
@@ -2496,9 +2496,11 @@ def _relu6_slope(op, other):
 
 def _leaky_relu_slope(op, other):
     alpha = op.get_attr("alpha")
-    above = [end.whole("above", lambda op: tf.nn.relu(op.inputs[0])) for end in (op, other)]
-    size0, size1 = (end.whole("size", _input_size) for end in (op, other))
-    return alpha + (1 - alpha) * _ratio(above[0] + above[1], size0 + size1)
+
+    def above(end):
+        return end.whole("above", lambda op: tf.nn.relu(op.inputs[0]))
+
+    return alpha + (1 - alpha) * _ramp(op, other, above)
 
 
 def _abs_slope(op, other):
@@ -2863,12 +2865,11 @@ def _pool_lines(op, other, grad):
         e (d[j] - d[i]) = sum of g r - sum of total[k] d[k].
     """
     cuts = op.cuts
-    first, last = cuts.outer(op.op.inputs[0])
-    change, rows = last - first, tf.shape(first)[0]
 
     def lines():
+        first, last = cuts.outer(op.op.inputs[0])
+        change, rows, made = last - first, tf.shape(first)[0], []
         # Pooled together: TensorFlow's gradient is quick where it finds the pooling itself.
-        made = []
         _copy(op.type, [tf.concat([first, last], 0)], op.op.node_def.attr, made, "ends")
         ends = _End(made[0])
         won = tf.split(ends.slopes(), 2)
@@ -2882,10 +2883,10 @@ def _pool_lines(op, other, grad):
         # Where the first and the last winner change alike, nothing but rounding is missing.
         turn = after - before
         bent = turn > 1e-5 * (tf.abs(before) + tf.abs(after))
-        inverse = tf.cast(bent, turn.dtype) / tf.where(bent, turn, tf.ones([], turn.dtype))
-        return ends, won[0], before, after, inverse, rates[rows:-rows], share
+        inverse = _ratio(tf.cast(bent, turn.dtype), turn)
+        return rows, change, ends, won[0], before, after, inverse, rates[rows:-rows], share
 
-    ends, won, before, after, inverse, rates, share = op.keep("lines", lines)
+    rows, change, ends, won, before, after, inverse, rates, share = op.keep("lines", lines)
     starts = grad * share
     stops = grad - starts
     start, stop = starts[:rows], stops[-rows:]

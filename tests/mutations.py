@@ -42,7 +42,7 @@ MUTATIONS = [
     ("one adjoint kept where several meet", IG, "adjoints[ref] = parts = [tf.add_n(parts)]", "adjoints[ref] = parts = parts[:1]", [AXIOMS + " -k complete"]),
     ("tensors beside the path not repeated", IG, "values[root.ref()] = tf.tile(root, multiples)", "values[root.ref()] = tf.repeat(root, copies, axis=0)", [REPLAY]),
     ("starts for ends in conductance", IG, "_widen(self.cuts.of(t, 1)) - _widen(self.cuts.of(t, 0))", "_widen(self.cuts.of(t, 0)) - _widen(self.cuts.of(t, 1))", [REPLAY, AXIOMS]),
-    ("Relu's slope at its start only", IG, "return _ratio(op.outputs[0] + other.outputs[0], size0 + size1)", "return _ratio(op.outputs[0], size0)", [SECANT]),
+    ("Relu's slope at its start only", IG, "return _ratio(above(op) + above(other), size0 + size1)", "return _ratio(above(op), size0)", [SECANT]),
     ("Relu6 without its slope at equal ends", IG, "return tf.where(tf.equal(z0, z1), op.slopes(), ratio)", "return ratio", [RULES]),
     ("the slope of Abs by its size", IG, "return _ratio(z0 + z1, tf.abs(z0) + tf.abs(z1))", "return _ratio(tf.abs(z0) + tf.abs(z1), z0 + z1)", [RULES]),
     ("no derivative where a slope cancels", IG, "near = same | (tf.abs(mean * change - gain) <= rounding)", "near = same", [RULES]),

@@ -1676,21 +1676,18 @@ class _Walk:
 
     def _steps_per_block(self):
         plan, ends = self.plan, 2 if self.secant and not self.shared else 1
-        extra = int(self.shared and self.strict)  # the point that a block shares with the next one
-        if plan.rows is not None:
-            rows = max(1, plan.rows * ends)
-            most = self.limit // rows - extra if plan.stackable else 1
-            if plan.stackable and not self.strict:
-                most = max(most, min(SHORT, 2 * self.limit // rows))
-            blocks = -(-self.steps // min(self.steps, max(1, most)))
-            return -(-self.steps // blocks)
-        if not self.loop:
+        known = plan.rows is not None
+        if known and not plan.stackable:
+            return 1
+        if not known and not self.loop:
             return -(-self.steps // 8)
-        rows = tf.maximum(1, self.batch * ends)
-        most = self.limit // rows - extra
-        if not self.strict:
-            most = tf.maximum(most, tf.minimum(SHORT, 2 * self.limit // rows))
-        blocks = -(-self.steps // tf.clip_by_value(most, 1, self.steps))
+        larger, smaller = (max, min) if known else (tf.maximum, tf.minimum)
+        rows = larger(1, self.batch * ends)
+        if self.strict:
+            most = self.limit // rows - int(self.shared)  # the point that a block shares with the next one
+        else:
+            most = larger(self.limit // rows, smaller(SHORT, 2 * self.limit // rows))
+        blocks = -(-self.steps // smaller(larger(1, most), self.steps))
         return -(-self.steps // blocks)
 
     def _zeros(self, tensor, units=None):

@@ -1848,10 +1848,10 @@ class _Walk:
         switches = switches[:: len(switches) // MOST_READ + 1]
         norms = self._readers(_norms)
         norms = norms[:: len(norms) // MOST_READ + 1]
-        movers = self._readers(_movers) if self.steps >= LEAST_GRADED else []
-        movers = movers[:: len(movers) // MOST_READ + 1]
         if not self.secant:
-            movers += [self._reader(y, 0) for y in plan.ys if y.shape.rank is not None]
+            movers = [self._reader(y, 0) for y in plan.ys if y.shape.rank is not None]
+        else:
+            movers = self._readers(_movers) if self.steps >= LEAST_GRADED else []
         looks = MOVE_LOOKS if not self.secant else SWITCH_LOOKS if self.steps >= LEAST_GRADED else 1
         self.bins = _bins(looks, bool(norms))
         if self.steps == 1 or not switches + norms + movers:
@@ -1870,7 +1870,8 @@ class _Walk:
         share /= tf.reduce_sum(share, axis=1, keepdims=True)
         if norms:
             logs = [tf.minimum(_moves(t), 4.0) for t in seen[len(movers) : len(movers) + len(norms)]]
-            share = NATS * share + tf.repeat(tf.reduce_max(tf.stack(logs), axis=0), size, axis=1) / size
+            logs = tf.repeat(tf.reduce_max(tf.stack(logs), axis=0), size, axis=1) / size
+            share = NATS**2 * share + logs * tf.reduce_sum(logs, axis=1, keepdims=True)
             share /= tf.reduce_sum(share, axis=1, keepdims=True)
         edges = tf.concat([tf.zeros_like(share[:, :1]), tf.cumsum(share, axis=1)], 1)
         return tf.stop_gradient(edges)
@@ -2016,7 +2017,7 @@ MOVE_LOOKS = 8
 TAIL = 1 / 8  # what of the path at each end is looked at in geometric steps, if need be
 TAILS = (28, 21, 15, 10, 6, 3, 0)  # their depths in nats
 TAIL_SIZE = 4
-NATS = 2.0  # movement of a norm in logarithm that earns it half of the points
+NATS = 3.0  # movement of a norm in logarithm that earns it half of the points
 LEAST_GRADED = 10  # steps for which several looks are worth their time
 MOST_READ = 25  # ops that switch; of deeper networks some tell enough, and the others take time to build
 SAMPLE = 1024  # units of a group of ops; about twice as many are looked at, at most

@@ -82,7 +82,7 @@ class Explainer:
       layer: likewise, a Keras layer that attributions are for, instead of the inputs. Its baseline is
         what it is for `baselines`, which stay those of the inputs. A list or tuple of layers: each, on
         one joint path. For a model with several inputs, a dict `{name of an input: layer}`: the layer in
-        the place of that input, beside the inputs that are not named.
+        the place of that input (of several calls, that for this input), beside those that are not named.
       operator: function `(model, inputs, targets)` of tensors that returns what to explain, a scalar
         per row: `[B]`. Boxes of a detector, the distance from a measured value and the like.
       batch_size: rows to explain at once. A data set brings its own batches. A model that was made for a
@@ -518,7 +518,8 @@ class _Call:
         """The model on tensors, up to `output_layer` or the logits."""
         outputs = ends = self._network(inputs, **options)
         if self._output_layer is not None:
-            outputs = _the_output("output_layer", self._output_layer, seen)
+            calls = _calls(self._network.model, self._output_layer.layer, seen, inputs)
+            outputs = _the_call("output_layer", self._output_layer, calls)
         if (
             self._logits
             or self._output_layer
@@ -634,20 +635,27 @@ class _Call:
 
     def _hidden(self, inputs, seen):
         """The hidden tensors to explain, in the structure of `layer`, or of the inputs beside them."""
-        found = tf.nest.map_structure(lambda place: _the_output("layer", place, seen), self._layer)
-        if not isinstance(found, dict) or not tf.nest.is_nested(inputs):
-            return found
+
+        def find(place, member=None):
+            calls = _calls(self._network.model, place.layer, seen, inputs)
+            own = [call for call in calls if [id(x) for x in call.inputs] == [id(member)]]
+            return _the_call("layer", place, own if len(own) == 1 and place.call is None else calls)
+
+        if not isinstance(self._layer, dict) or not tf.nest.is_nested(inputs):
+            return tf.nest.map_structure(find, self._layer)
         names = self._network.names(inputs)
-        for name in found:
+        for name in self._layer:
             if name not in names:
                 raise ValueError(
                     f"Explainer: layer has the key {name!r}, {_expected(name, names)}: the model's inputs. "
                     "For layers apart from inputs, pass a list of them."
                 )
+        members = dict(zip(names, _members(inputs)))
+        # Of a layer that is called for several inputs, the call for this one.
+        members.update({name: find(place, members[name]) for name, place in self._layer.items()})
         if isinstance(inputs, dict):
-            return {**inputs, **found}
-        parts = [found.get(name, x) for name, x in zip(names, inputs)]
-        return parts if isinstance(inputs, list) else tuple(parts)
+            return members
+        return list(members.values()) if isinstance(inputs, list) else tuple(members.values())
 
     def _ways(self, ys, inputs, wanted):
         """Pairs of a leaf that is wanted and the tensors to explain: itself, its casts, none (held fixed)."""
@@ -695,8 +703,7 @@ class _Call:
                     f"Explainer: layer leaves {x.name!r} an input, expected a layer in the place of every "
                     f"floating input for {self._method.name}. Pass the layers alone, as a list."
                 )
-            others = [other for other in xs if other is not x]
-            if not self._method.on_input_path and ig._ops_between([x], others):
+            if ig._ops_between([x], [other for other in xs if other is not x]):
                 raise ValueError(
                     f"Explainer: layer asks for several tensors and {x.name!r} is computed from others of "
                     "them, expected layers (and inputs beside them) that do not depend on one another: they "
@@ -717,7 +724,7 @@ class _Call:
             attributions = method(ys, xs, before, weights, layer=hidden)
             flat = tf.nest.flatten(ys)
             met = ig._first_met(flat, {x.ref(): x for x in [*hidden, *xs]}, ig._ops_between(flat, xs))
-            self.covers = all(any(x is t for t in hidden) for x in met)
+            self.covers = {x.ref() for x in met} == {x.ref() for x in hidden}
         elif self._jacobian:
             attributions = method.jacobian(ys, xs, before)
         else:
@@ -746,20 +753,21 @@ class _Call:
         """Per row (and output): sum of attributions minus change of the output, the change, and rounding."""
         ys = tf.nest.flatten(ys)
         weights = tf.nest.flatten(weights) if weights is not None else [None] * len(ys)
-        change, reach = 0.0, 0.0
+        total = sum(self._sums(a) for a in attributions)
+        rounding = 1e-3 * sum(self._sums(tf.abs(a)) for a in attributions)
+        change = 0.0
         for y, y0, weight in zip(ys, ig.graph_replace(ys, xs, _full(xs, before)), weights):
             epsilon = np.finfo(y.dtype.as_numpy_dtype).eps if y.dtype != tf.bfloat16 else 2.0**-7
-            y, y0 = ig._widen(y), ig._widen(y0)
-            weight = 1.0 if weight is None else tf.cast(weight, y.dtype)
+            y, y0 = tf.cast(y, tf.float64), tf.cast(y0, tf.float64)
+            weight = 1.0 if weight is None else tf.cast(weight, tf.float64)
             change += self._sums((y - y0) * weight)
-            reach += 8 * epsilon * self._sums(tf.abs(y * weight) + tf.abs(y0 * weight))
-        total = sum(self._sums(ig._widen(a)) for a in attributions)
-        rounding = 1e-3 * sum(self._sums(tf.abs(ig._widen(a))) for a in attributions)
-        change, reach = tf.cast(change, total.dtype), tf.cast(reach, total.dtype)
-        return tf.stack([total - change, change, rounding + reach], -1)
+            rounding += 8 * epsilon * self._sums(abs(y * weight) + abs(y0 * weight))
+        sums = tf.stack([total - change, change, rounding], -1)
+        return tf.cast(sums, ig._wide(attributions[0].dtype))
 
     def _sums(self, values):
         """`[B]`, or `[B, C]` where there is an axis of outputs."""
+        values = tf.cast(values, tf.float64)
         if self._jacobian:
             return tf.reduce_sum(values, list(range(2, values.shape.rank)))
         return ig._sum_features(values)
@@ -813,7 +821,7 @@ class _Call:
         model = tf.function(self._network, autograph=False)
         try:
             tf.nest.map_structure(tf.identity, model(tf.nest.pack_sequence_as(self._specs, flat)))
-        except (KeyboardInterrupt, Exception):
+        except Exception:
             return False
         return True
 
@@ -971,6 +979,8 @@ def _casts(ys, x):
             return []
         if op.outputs[0].dtype.is_floating:
             casts.append(op.outputs[0])
+        elif op.outputs[0].dtype == tf.bool != op.inputs[0].dtype:
+            return []
         else:
             same.add(op.outputs[0].ref())
     return casts
@@ -1386,38 +1396,60 @@ def _recorder(call, outputs):
     return record
 
 
-def _the_output(argument, place, seen):
+_LayerCall = collections.namedtuple("_LayerCall", "outputs names inputs here")
+
+
+def _calls(model, layer, seen, inputs):
+    """The calls of a layer while the model runs, in the order of its code as far as that can be told."""
     graph = tf.compat.v1.get_default_graph()
-    layer, outputs = place.layer, seen[id(place.layer)]
-    here = [
-        some for some in outputs if all(getattr(t, "graph", None) is graph for t in tf.nest.flatten(some))
-    ]
-    if place.call is None and len(here) == 1:
-        return here[0]
-    if place.call is not None and -len(here) <= place.call < len(here):
-        return here[place.call]
-    if outputs and not here:
+    leaves = _named_leaves("inputs", inputs)
+    calls = []
+    for outputs in seen[id(layer)]:
+        flat = tf.nest.flatten(outputs)
+        here = all(getattr(t, "graph", None) is graph for t in flat)
+        read = [
+            (name, x)
+            for name, x in leaves
+            if here and (ig._ops_between(flat, [x]) or any(t is x for t in flat))
+        ]
+        calls.append(_LayerCall(outputs, [name for name, _ in read], [x for _, x in read], here))
+    inner = [call for call in calls if call.here]
+    if not inner:
+        return calls
+    # A functional model runs its layers in an order of its own: back to that of its code, or of the inputs.
+    for network in [model, *_all_layers(model)]:
+        by_depth = getattr(network, "_nodes_by_depth", {})
+        made = getattr(layer, "_inbound_nodes", [])
+        running = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+        order = [i for node in running for i, some in enumerate(made) if some is node]
+        if len(order) == len(inner):
+            return [call for _, call in sorted(zip(order, inner), key=lambda pair: pair[0])]
+    names = [name for name, _ in leaves]
+    return sorted(inner, key=lambda call: [names.index(name) for name in call.names])
+
+
+def _the_call(argument, place, calls):
+    """What the layer returned at the call that is meant."""
+    name, which = place.layer.name, place.call
+    if len(calls) == 1 and which is None and calls[0].here:
+        return calls[0].outputs
+    if not calls or not calls[0].here:
+        problem = "is called inside a tf.function of the model's own" if calls else "is not called"
         raise ValueError(
-            f"Explainer: {argument} {layer.name!r} is called inside a tf.function of the model's own when "
-            "the model runs, expected a call in the graph of the model itself. Name another layer, or call "
-            "the graph functions inside a tf.function."
+            f"Explainer: {argument} {name!r} {problem} when the model runs, expected one call. Name another "
+            "layer, or call the graph functions inside a tf.function."
         )
-    if not here:
-        raise ValueError(
-            f"Explainer: {argument} {layer.name!r} is not called when the model runs, expected one call. "
-            "Name another layer, or call the graph functions inside a tf.function."
-        )
-    calls = ", ".join(f"{i}: {_describe(some)}" for i, some in enumerate(here))
-    times = f"{len(here)} time{'s' * (len(here) > 1)}"
-    wanted = "one call" if place.call is None else f"the number of one of them and not {place.call}"
+    if which is not None and -len(calls) <= which < len(calls):
+        return calls[which].outputs
+    described = "; ".join(
+        f"{i}: {_describe(call.outputs)} from {', '.join(call.names) or 'nothing'}"
+        for i, call in enumerate(calls)
+    )
+    several = "" if argument == "output_layer" else f", or a list for several: [({name!r}, 0), ...]"
     raise ValueError(
-        f"Explainer: {argument} {layer.name!r} is called {times} when the model runs ({calls}), expected "
-        f"{wanted}. Choose: {argument}=({layer.name!r}, 0)"
-        + (
-            "."
-            if argument == "output_layer"
-            else f", or a list of such for several: [({layer.name!r}, 0), ...]."
-        )
+        f"Explainer: {argument} {name!r} is called {len(calls)} time{'s' * (len(calls) > 1)} when the model "
+        f"runs ({described}), expected {'one call' if which is None else f'one of these and not {which}'}. "
+        f"Choose: {argument}=({name!r}, 0){several}."
     )
 
 
@@ -1645,7 +1677,7 @@ def _as_targets(targets, rows, start=0):
         return [_as_targets(target, rows, start) for target in targets]
     targets = _as_arrays("targets", targets)
     if tf.nest.is_nested(targets):
-        if not _are_rows(targets, rows):
+        if not (isinstance(targets, list) and _are_rows(targets, rows)):
             return tf.nest.map_structure(lambda t: _as_targets(t, rows, start), targets)
         targets = np.stack(targets)
     if targets.ndim == 0 and np.issubdtype(targets.dtype, np.integer):
@@ -1662,11 +1694,11 @@ def _as_targets(targets, rows, start=0):
 def _are_rows(targets, rows):
     """Whether a list is one array, row by row, and not one array for each output."""
     first = targets[0]
-    if any(tf.nest.is_nested(t) or t.shape != first.shape or t.dtype != first.dtype for t in targets):
+    if tf.nest.is_nested(first) or first.ndim > 1 or len(targets) != rows:
         return False
     # As many rows as entries: floats are taken for weights, ints for class numbers.
     outputs = first.ndim and len(first) == rows and not np.issubdtype(first.dtype, np.floating)
-    return len(targets) == rows and not outputs
+    return not outputs and len({(np.shape(t), t.dtype) for t in targets}) == 1
 
 
 def _check_classes(targets, classes, start):
@@ -1864,8 +1896,8 @@ def _naming_rows(what, done, rows=None, runs=None, batch=None):
             hint = f"Look at {what}."
         elif runs(batch):
             hint = (
-                "The model itself runs on these rows, so that neither they nor the model are at fault: "
-                "please report it with the model; another method may do."
+                "The model itself runs on these rows: look whether it takes their baselines and what lies in "
+                "between, too; if so, please report it with the model."
             )
         else:
             hint = "The model itself fails on them: leave these rows out, or mend what it says."

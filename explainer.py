@@ -725,10 +725,13 @@ class _Call:
             flat = tf.nest.flatten(ys)
             met = ig._first_met(flat, {x.ref(): x for x in [*hidden, *xs]}, ig._ops_between(flat, xs))
             self.covers = {x.ref() for x in met} == {x.ref() for x in hidden}
-        elif self._jacobian:
-            attributions = method.jacobian(ys, xs, before)
         else:
-            attributions = method(ys, xs, before, weights)
+            # Options may have a value for each input.
+            alike = all(len(tensors) == 1 for _, tensors in ways)
+            shaped = functools.partial(tf.nest.pack_sequence_as, self.structure) if alike else list
+            starts = None if before is None else shaped(before)
+            explain = method.jacobian if self._jacobian else method
+            attributions = tf.nest.flatten(explain(ys, shaped(xs), starts, weights))
         sums = self._compare(ys, weights, attributions, xs, before) if method.complete else None
         return attributions, sums
 
@@ -1096,7 +1099,7 @@ class _Method:
             options["baselines" if "baselines" in self._given else "baseline"] = starts
         return self._function(ys=ys, xs=xs, **options)
 
-    def jacobian(self, ys, xs, starts):
+    def jacobian(self, ys, xs, starts, weights):
         return ig.integrated_jacobian(ys, xs, starts, **self._options)
 
     def remedy(self):

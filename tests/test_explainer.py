@@ -123,6 +123,7 @@ def series_model():
     )
 
 
+@pytest.mark.filterwarnings("ignore:Explainer.explain")  # few steps, as there
 class TestXplique:
     @pytest.mark.parametrize(
         "make, x",
@@ -194,6 +195,28 @@ class TestValues:
         assert_close(result, abs(weights.T[CLASSES]), 1e-5)
         options["builder"] = "gradient_times_input"
         assert (explain(linear, X, options, method="smoothgrad", targets=1, batch_size=ROWS) < 0).any()
+
+    def test_options_of_each_input_have_its_place(self):
+        def model(a, b):
+            return tf.reduce_sum(a, 1) * tf.reduce_sum(b, [1, 2])
+
+        a, b = X[:, :4], SERIES[:, :4]
+        scales = a.sum(1), b.sum((1, 2))
+        pairs = a.reshape(ROWS, 2, 2).mean(-1).repeat(2, 1)  # windows share what they are worth
+        window = {"window_shape": 2, "strides": 2}
+        one = explain(
+            lambda a: tf.reduce_sum(a, 1), a, {"window_shape": (2,), "strides": (2,)}, method="occlusion"
+        )
+        assert_close(one, pairs, 1e-5)
+        both = {"window_shape": [(2,), (4, 1)], "strides": [(2,), None]}
+        result = explain(model, [a, b], both, method="occlusion")
+        assert_close(result[0], pairs * scales[1][:, None], 1e-4)
+        columns = b.mean(1, keepdims=True).repeat(4, 1)
+        assert_close(result[1], columns * scales[0][:, None, None], 1e-4)
+        by_name = {"window_shape": dict(zip("ab", both["window_shape"])), "strides": {"a": (2,), "b": None}}
+        result = explain(model, {"a": a, "b": b}, by_name, method="occlusion")
+        assert_close(result["a"], pairs * scales[1][:, None], 1e-4)
+        assert explain(model, [a, b], window, method="occlusion")[1].shape == b.shape
 
     @pytest.mark.parametrize("reducer", ["mean", "sum", "max", "min"])
     def test_a_reducer_works_on_channels_of_images_and_leaves_the_rest(self, reducer):

@@ -281,7 +281,10 @@ class TestOcclusion:
         full = [(v,) * 3 if isinstance(v, int) else v or (1, 1, 1) for v in (shape, strides)]
         chosen = RNG.normal(size=(2, 3))
         expected = occlusion_in_numpy(
-            lambda x: (of_images(x) * chosen).sum(1), IMAGES, *full, np.asarray(0 if baseline is None else baseline)
+            lambda x: (of_images(x) * chosen).sum(1),
+            IMAGES,
+            *full,
+            np.asarray(0 if baseline is None else baseline),
         )
 
         def build(x):
@@ -339,7 +342,8 @@ class TestOcclusion:
     def test_patches_that_do_not_tile_share_all_of_a_sum_between_them(self):
         weights = RNG.normal(size=(5, 4, 2))
         result = run(
-            lambda x: methods.occlusion(tf.reduce_sum(x * weights, [1, 2, 3]), x, (2, 3, 2), (2, 3, 2)), IMAGES
+            lambda x: methods.occlusion(tf.reduce_sum(x * weights, [1, 2, 3]), x, (2, 3, 2), (2, 3, 2)),
+            IMAGES,
         )
         assert_close(result.sum((1, 2, 3)), (IMAGES * weights).sum((1, 2, 3)), 1e-12)
         corner = (IMAGES * weights)[:, 4:, 3:]  # the last patch is one pixel
@@ -347,7 +351,8 @@ class TestOcclusion:
 
     def test_masks_and_texts_are_covered_with_nothing(self):
         masks = np.array([[True, False, True]])
-        build = lambda x: methods.occlusion(tf.reduce_sum(tf.cast(x, tf.float64) * [1, 2, 4], 1), x)  # noqa: E731
+        worth = lambda x: tf.reduce_sum(tf.cast(x, tf.float64) * [1, 2, 4], 1)  # noqa: E731
+        build = lambda x: methods.occlusion(worth(x), x)  # noqa: E731
         assert run(build, masks).tolist() == [[1.0, 0.0, 4.0]]
         lengths = lambda x: tf.reduce_sum(tf.cast(tf.strings.length(x), tf.float32), 1)  # noqa: E731
         words = np.array([[b"one", b"seven"]], object)

@@ -272,7 +272,7 @@ def occlusion(
     xs: Tensors,
     window_shape: Any = None,
     strides: Any = None,
-    baseline: Baselines = 0,
+    baseline: Baselines = None,
     grad_ys: Tensors | None = None,
     name: str = "occlusion",
 ) -> Tensors:
@@ -290,9 +290,10 @@ def occlusion(
       window_shape: size of the windows along each feature dimension of `xs`: a tuple of as many ints,
         or one int for all. `None` is 1: single features. With structured `xs`: one int for all, or
         one of these in the place of each tensor.
-      strides: distance between windows, likewise. `None` is 1: windows at every place.
-      baseline: what a window is covered with: a scalar, or a tensor that broadcasts to `xs`. With
-        structured `xs`: one scalar for all, or the same structure.
+      strides: distance between windows, likewise. `None` is 1: windows at every place. Where windows do
+        not tile the features, the last one along an axis ends at the border and is smaller.
+      baseline: what a window is covered with: `None` (zeros), a scalar, or a tensor that broadcasts to
+        `xs`. With structured `xs`: one scalar for all, or the same structure.
       name: name scope of the nodes.
 
     Returns:
@@ -324,19 +325,20 @@ def occlusion(
                 covered = grid.inside(window)
                 points = [*plan.xs[:i], tf.where(covered, start, x), *plan.xs[i + 1 :]]
                 change = before - _score(plan, plan.replay(points), weights)
-                return [total + _spread(change, x) * tf.cast(covered, total.dtype)]
+                covered = tf.cast(covered, total.dtype)
+                return [total + _spread(change, x) * covered / tf.reduce_sum(covered)]
 
             (total,) = _repeat(grid.windows, add, [tf.zeros(_shape(x), before.dtype)])
-            result.append(_as(x, total / tf.constant(grid.shares, total.dtype)))
+            result.append(_as(x, total / tf.constant(grid.covers, total.dtype)))
     return tf.nest.pack_sequence_as(xs, result)
 
 
 class _Grid:
-    """The windows over the feature dimensions of `x`.
+    """The windows over the feature dimensions of `x`, clipped at its borders.
 
     Attributes:
       windows: their number.
-      shares: array `[1, ...]`: features in a window, times windows that cover the feature.
+      covers: array `[1, ...]`: how many windows cover the feature.
     """
 
     def __init__(self, function, x, shape, strides):
@@ -354,17 +356,15 @@ class _Grid:
                 f"{tuple(self.sizes)} of xs {x.name!r}. Pass smaller windows."
             )
         axes = list(zip(self.sizes, self.shape, self.strides))
-        self.counts = [(size - length) // stride + 1 for size, length, stride in axes]
+        self.counts = [-(-(size - length) // stride) + 1 for size, length, stride in axes]
         self.windows = int(np.prod(self.counts, dtype=np.int64))
+        self._check_gaps(function, x)
         covers = []
         for (size, length, stride), count in zip(axes, self.counts):
-            cover = np.zeros(size, np.int64)
-            for i in range(count):
-                cover[i * stride : i * stride + length] += 1
-            covers.append(cover)
-        self._check_covered(function, x, covers)
-        product = functools.reduce(np.multiply.outer, covers, np.ones(1, np.int64))
-        self.shares = product * np.prod(self.shape, dtype=np.int64)
+            starts = stride * np.arange(count)[:, None]
+            places = np.arange(size)
+            covers.append(((places >= starts) & (places < starts + length)).sum(0))
+        self.covers = functools.reduce(np.multiply.outer, covers, np.ones(1, np.int64))
 
     def _lengths(self, function, argument, x, value):
         value = 1 if value is None else value
@@ -380,22 +380,16 @@ class _Grid:
             )
         return tuple(map(int, lengths))
 
-    def _check_covered(self, function, x, covers):
-        missed = {axis: np.flatnonzero(cover == 0) for axis, cover in enumerate(covers, 1)}
-        missed = {axis: places for axis, places in missed.items() if len(places)}
-        if missed:
-            fitting = tuple(
-                next(s for s in range(min(stride, length), 0, -1) if (size - length) % s == 0)
-                for size, length, stride in zip(self.sizes, self.shape, self.strides)
-            )
-            where = "; ".join(
-                f"axis {axis}: {', '.join(map(str, places[:10]))}{', ...' if len(places) > 10 else ''}"
-                for axis, places in missed.items()
-            )
+    def _check_gaps(self, function, x):
+        """Every feature must be in a window: longer strides leave some out."""
+        axes = list(zip(self.shape, self.strides, self.counts))
+        gaps = [axis for axis, (length, stride, count) in enumerate(axes, 1) if count > 1 and stride > length]
+        if gaps:
+            fitting = tuple(min(length, stride) for length, stride, _ in axes)
             raise ValueError(
-                f"{function}: no window of {self.shape} at strides {self.strides} covers these features of "
-                f"xs {x.name!r} of shape {x.shape}: {where}. Expected every feature in a window. Pass "
-                f"strides={fitting}, which cover all of them."
+                f"{function}: windows of {self.shape} at strides {self.strides} leave features of xs "
+                f"{x.name!r} of shape {x.shape} uncovered along axis {', '.join(map(str, gaps))}, expected "
+                f"strides no longer than windows. Pass strides={fitting}, which cover all of them."
             )
 
     def inside(self, window):

@@ -240,15 +240,15 @@ class TestDeepLift:
 
 
 def occlusion_in_numpy(f, x, shape, strides, baseline):
-    """Window by window: `f` from an array to one number per row."""
+    """Window by window, cut off at the borders: `f` from an array to one number per row."""
     total, seen = np.zeros_like(x), np.zeros_like(x)
     sizes = x.shape[1:]
-    places = [range(0, size - length + 1, s) for size, length, s in zip(sizes, shape, strides)]
+    places = [range(0, size - length + s, s) for size, length, s in zip(sizes, shape, strides)]
     for corner in itertools.product(*places):
         window = (slice(None), *(slice(c, c + length) for c, length in zip(corner, shape)))
         covered = x.copy()
         covered[window] = np.broadcast_to(baseline, x.shape)[window]
-        change = (f(x) - f(covered)) / np.prod(shape)
+        change = (f(x) - f(covered)) / x[window][0].size
         total[window] += change.reshape([-1] + [1] * len(sizes))
         seen[window] += 1
     return total / seen
@@ -273,13 +273,18 @@ class TestOcclusion:
             ((3, 2, 2), (2, 1, 1), RNG.normal(size=(1, 5, 4, 2))),
             ((2, 4, 1), (1, 3, 1), RNG.normal(size=(2, 5, 1, 2))),
             ([5, 4, 2], 7, -1),
+            ((2, 3, 2), (2, 2, 1), 0.5),  # 5 and 4 are no whole number of strides
+            ((3, 3, 1), (3, 3, 1), None),
         ],
     )
     def test_values_equal_a_loop_over_the_windows_in_numpy(self, shape, strides, baseline, static):
         full = [(v,) * 3 if isinstance(v, int) else v or (1, 1, 1) for v in (shape, strides)]
         chosen = RNG.normal(size=(2, 3))
         expected = occlusion_in_numpy(
-            lambda x: (of_images(x) * chosen).sum(1), IMAGES, *full, np.asarray(baseline)
+            lambda x: (of_images(x) * chosen).sum(1),
+            IMAGES,
+            *full,
+            np.asarray(0 if baseline is None else baseline),
         )
 
         def build(x):
@@ -320,8 +325,8 @@ class TestOcclusion:
             ((1, 1, 3), None, r"window_shape is \(1, 1, 3\), expected one that fits into .*\(5, 4, 2\)"),
             (2, -1, "strides is -1, expected 3 positive ints"),
             (2, (1, "a", 1), "strides is .*, expected 3 positive ints"),
-            ((2, 2, 1), 2, r"(?s)covers these features .*axis 1: 4; axis 3: 1\..*strides=\(1, 2, 1\)"),
-            (1, (3, 1, 1), r"covers these features .*axis 1: 1, 2, 4\..*strides=\(1, 1, 1\)"),
+            ((2, 2, 1), 2, r"uncovered along axis 3, expected strides.*strides=\(2, 2, 1\)"),
+            (1, (3, 2, 1), r"uncovered along axis 1, 2, expected strides.*strides=\(1, 1, 1\)"),
         ],
     )
     def test_windows_that_do_not_fit_are_refused(self, shape, strides, message):
@@ -333,6 +338,26 @@ class TestOcclusion:
             run(lambda x: methods.occlusion(x, x, (3, 2, 1), 3), IMAGES)
         strides = eval(str(error.value).split("strides=")[-1].split(", which")[0])
         assert run(lambda x: methods.occlusion(x, x, (3, 2, 1), strides), IMAGES).shape == IMAGES.shape
+
+    def test_patches_that_do_not_tile_share_all_of_a_sum_between_them(self):
+        weights = RNG.normal(size=(5, 4, 2))
+        result = run(
+            lambda x: methods.occlusion(tf.reduce_sum(x * weights, [1, 2, 3]), x, (2, 3, 2), (2, 3, 2)),
+            IMAGES,
+        )
+        assert_close(result.sum((1, 2, 3)), (IMAGES * weights).sum((1, 2, 3)), 1e-12)
+        corner = (IMAGES * weights)[:, 4:, 3:]  # the last patch is one pixel
+        np.testing.assert_allclose(result[:, 4:, 3:].sum(-1), corner.sum(-1), atol=1e-12)
+
+    def test_masks_and_texts_are_covered_with_nothing(self):
+        masks = np.array([[True, False, True]])
+        worth = lambda x: tf.reduce_sum(tf.cast(x, tf.float64) * [1, 2, 4], 1)  # noqa: E731
+        build = lambda x: methods.occlusion(worth(x), x)  # noqa: E731
+        assert run(build, masks).tolist() == [[1.0, 0.0, 4.0]]
+        lengths = lambda x: tf.reduce_sum(tf.cast(tf.strings.length(x), tf.float32), 1)  # noqa: E731
+        words = np.array([[b"one", b"seven"]], object)
+        traced = tf.function(lambda x: methods.occlusion(lengths(x), x))
+        assert traced(tf.constant(words)).numpy().tolist() == [[3.0, 5.0]]
 
     def test_one_window_per_input_is_asked_for(self):
         with pytest.raises(ValueError, match="one in the place of each tensor"):

@@ -839,7 +839,7 @@ class _Plan:
         # Replacements of an unknown number of rows may be more than a known batch.
         sure = self.rows is None or all(t.shape.rank and t.shape.as_list()[0] for t in new)
         _replay(
-            self.ops, values, self.ys, copies if self.rows is not None else 1, self.axis if sure else None
+            self.ops, values, self.ys, copies if self.rows is not None else None, self.axis if sure else None
         )
         return [values.get(y.ref(), y) for y in self.ys]
 
@@ -2062,7 +2062,8 @@ def _replay(ops, values, keep, copies=1, axis=None):
       ops: from `_ops_between`.
       values: original tensor's `ref()` -> the tensor to read instead; extended with the outputs.
       keep: tensors whose new values are wanted.
-      copies: factor of the rows (a fraction where they become fewer), for shapes that hold them.
+      copies: factor of the rows (a fraction where they become fewer), for shapes that hold them; None
+        where shapes hold none.
       axis: original tensor's `ref()` -> the axis that carries its rows, where it is known. With it the
         new tensors have the static shapes of the original ones, which inference alone loses: what is
         captured by the body of a loop is no constant there.
@@ -2086,7 +2087,7 @@ def _replay(ops, values, keep, copies=1, axis=None):
         elif op.type in BATCH_NORMS and not op.get_attr("is_training") and _only_first(op):
             outputs = _batch_norm(op, inputs, made)
         else:
-            if op.type == "Reshape" and copies != 1:
+            if op.type == "Reshape" and copies not in (1, None):
                 inputs[1] = _scale_shape(op, inputs[1], copies)
             outputs = _emit(op.type, inputs, op.node_def.attr, made, op.name, library)
         for old, new in zip(op.outputs, outputs):
@@ -2102,7 +2103,7 @@ def _keep_shape(old, new, axis, copies):
         return
     shape = old.shape.as_list()
     if axis is not None and axis != UNKNOWN:
-        shape[axis] = shape[axis] and int(shape[axis] * copies)
+        shape[axis] = shape[axis] and copies and int(shape[axis] * copies)
     new.set_shape(shape)
 
 
@@ -2491,7 +2492,7 @@ class _Walk:
         if units is not None and plan.prefix:
             base = [tf.tile(b, [units] + [1] * (b.shape.rank - 1)) for b in base]
             values = plan.values(plan.xs, base, units)
-            _replay(plan.prefix, values, plan.frontier, units if plan.rows is not None else 1, plan.axis)
+            _replay(plan.prefix, values, plan.frontier, units if plan.rows is not None else None, plan.axis)
             before = [values.get(t.ref(), t) for t in plan.frontier]
         seeds = []
         for total, tensor in zip(sums, before):
@@ -2650,7 +2651,7 @@ class _Walk:
             alphas = [tf.gather(end, at) for end in ends]
             values = plan.values(plan.frontier, self.at(alphas, copies), copies)
             keep = plan.ys + [t for op in plan.rest for t in op.inputs]
-            _replay(plan.rest, values, keep, copies if plan.rows is not None else 1, plan.axis)
+            _replay(plan.rest, values, keep, copies if plan.rows is not None else None, plan.axis)
             rows = copies * self.batch
             parts = [_sample([read(values, rows) for read in group]) for group in groups]
             shapes = [[copies, self.batch, tf.shape(part)[1]] for part in parts]
@@ -2839,7 +2840,7 @@ class _Block:
         values = plan.values(plan.frontier, self.walk.at(alphas, copies), copies)
         ops = plan.rest if targets is None else _ops_between(targets, plan.frontier + plan.roots)
         keep = plan.ys + plan.layers + list(targets or ())
-        made = _replay(ops, values, keep, copies if plan.rows is not None else 1, plan.axis)
+        made = _replay(ops, values, keep, copies if plan.rows is not None else None, plan.axis)
         return values, made
 
     def seeds(self, weights, weighted=True):

@@ -29,6 +29,9 @@ import tensorflow as tf
 # tf.GradientTape would take what is computed from them for constants.
 from tensorflow.python.eager import execute
 
+# Likewise private: what tf.gradients asks for the gradient of an op.
+from tensorflow.python.framework import ops as framework
+
 __all__ = [
     "backpropagate",
     "build_ig",
@@ -257,7 +260,8 @@ def _recipe_secant(output, inters, steps):
     rows = inters[0].shape.as_list()[0] if inters[0].shape.rank else None
     # Tensors of as many rows beside the path, such as targets that the user tiled.
     beside = {t.ref(): t for op in inside for t in op.inputs if t.ref() not in known and _leads(t, rows)}
-    plan = _Plan("build_ig", output, inters, per_row=list(beside.values()))
+    plan = _Plan("build_ig", output, inters, per_row=list(beside.values()), explain=False)
+    plan._check_connected()
     if plan.stacked:
         cuts = _Cuts(plan.ops, plan.xs + plan.roots, steps)
         ends = [(op, *cuts.ends(op)) for op in plan.ops]
@@ -642,7 +646,10 @@ def graph_replace(
         rows = new[0].shape.as_list()[0] if new[0].shape.rank else None
         copies = 1
         if plan.rows is None or rows is None:
-            if plan.roots:
+            if not plan.stackable:
+                new = plan.same_rows(new)
+            elif plan.roots:
+                plan.check_lengths()
                 copies = tf.shape(new[0])[0] // tf.shape(plan.xs[0])[0]
         elif rows % max(plan.rows, 1):
             raise ValueError(
@@ -654,7 +661,7 @@ def graph_replace(
             if copies > 1 and not plan.stackable:
                 raise ValueError(
                     f"{function}: the replacements have {rows} rows and the batch size {plan.rows} is "
-                    f"part of the graph (at {plan.obstacle}). Replace with {plan.rows} rows, or build "
+                    f"part of the graph (at {plan.lost}). Replace with {plan.rows} rows, or build "
                     "the graph with an unknown batch size, as with tf.TensorSpec([None, ...])."
                 )
         result = plan.replay(new, copies)
@@ -678,6 +685,9 @@ class _Plan:
       rows: the static batch size, or None.
       stacked: True if every replayed tensor provably keeps the rows step-major on axis 0.
       obstacle: the op that keeps `stacked` from being True, described.
+      lost: the op behind which the rows cannot be followed, described, or None; then the path is
+        replayed one step at a time, which is right whatever the op does.
+      aligned: True if the rows of `ys` are those of `xs`, so that each may have points of its own.
     """
 
     def __init__(self, function, ys, xs, per_row, through=(), explain=True):
@@ -685,6 +695,8 @@ class _Plan:
         self.xs = _flat_inputs(function, "xs", xs, floating=explain)
         self.ys = _flat_outputs(function, ys, explain)
         self.layers = list(through)
+        self.repeated = {}  # roots as checked in the run
+        self.held = {}  # ref() -> a tensor made of a random draw, and what is read instead at every step
         self.rows = next((t.shape.as_list()[0] for t in self.xs if t.shape.rank), None)
         self._inline_calls()
         self._find_roots(per_row)
@@ -692,6 +704,7 @@ class _Plan:
         self._refuse_frames()
         self.varying = _varying(self.ops, self.xs)
         self._follow_rows(strict=explain)
+        self._hold_random(beside=per_row is None)
         if explain:
             self._check_connected()
             self._check_rows()
@@ -701,6 +714,7 @@ class _Plan:
 
     def _inline_calls(self):
         """Rebuilds the path once at `xs` where function calls hide its ops."""
+        self._open_calls()
         ops = _ops_between(self.ys + self.layers, self.xs)
         if not any(op.type in CALLS for op in ops):
             return
@@ -709,18 +723,28 @@ class _Plan:
         self.ys = [values.get(y.ref(), y) for y in self.ys]
         self.layers = [values.get(t.ref(), t) for t in self.layers]
 
+    def _open_calls(self):
+        """Writes out a call that returns some of `xs` and what `ys` are made of, as a SavedModel's may."""
+        calls = list(dict.fromkeys(x.op for x in self.xs if x.op.type in CALLS))
+        mine = {x.ref() for x in self.xs}
+        others = [t for op in calls for t in op.outputs if t.ref() not in mine]
+        targets = self.ys + self.layers
+        if not others or not (_ops_between(targets, others) or any(t is y for t in others for y in targets)):
+            return
+        library, values = _function_library(), {}
+        for op in calls:
+            outputs = _emit(op.type, list(op.inputs), op.node_def.attr, [], op.name, library)
+            values.update((old.ref(), new) for old, new in zip(op.outputs, outputs))
+        _replay(_ops_between(targets, [t for op in calls for t in op.outputs]), values, targets)
+        self.xs, self.ys, self.layers = (
+            [values.get(t.ref(), t) for t in tensors] for tensors in (self.xs, self.ys, self.layers)
+        )
+
     def _find_roots(self, per_row):
         ops = _ops_between(self.ys + self.layers, self.xs)
         inside = {x.ref() for x in self.xs} | {out.ref() for op in ops for out in op.outputs}
         edge = [t for op in ops for t in op.inputs if t.ref() not in inside]
-        found, random = _roots_above(edge, self.xs, self.rows)
-        random = [op for op in ops if _is_random(op)] + random
-        if random:
-            raise ValueError(
-                f"{self.function}: the network is random between xs and ys, at op "
-                f"{random[0].name!r} ({random[0].type}), expected the same output for the same row: "
-                "dropout or noise left on. Call the model with training=False."
-            )
+        found = _roots_above(edge, self.xs, self.rows)
         if per_row is None:
             self.roots = found
             return
@@ -741,6 +765,51 @@ class _Plan:
         mine = {x.ref() for x in self.xs}
         self.roots = [t for t in per_row if t.ref() not in mine]
 
+    def _hold_random(self, beside):
+        """Random draws: held for the run where all rows share them; off, for sure or in this run; refused.
+
+        With `beside`, draws above the path that lead with the batch dimension count for dropout, too.
+        """
+        inside = {t.ref() for op in self.ops for t in op.outputs} | {t.ref() for t in self.xs + self.roots}
+        edge = [t for op in self.ops for t in op.inputs if t.ref() not in inside]
+        drawn = [op for op in self.ops if _is_random(op)]
+        if beside:
+            drawn += [op for t in edge for op in _random_above(t, self.xs + self.roots, self.rows)]
+        for op in dict.fromkeys(drawn):
+            out = op.outputs[0]
+            if not any(t.ref() in self.varying for t in op.inputs):
+                settled = _settled(op, _ops_between(self.ys + self.layers, [out]), self.varying)
+                if settled is not None:
+                    tensor, value, off = settled
+                    if off is not None:
+                        # Dead where the branch that draws is, and this check with it.
+                        off = tf.logical_or(off, tf.size(tensor) < 0)
+                        value = _asserted(off, self._random(op), value)
+                    self.held[tensor.ref()] = tensor, value
+                    continue
+                if out.ref() in inside and self.places.get(out.ref()) is None:
+                    self.held[out.ref()] = out, out
+                    continue
+            raise ValueError(self._random(op))
+        if self.held:
+            self.ops = _ops_between(self.ys + self.layers, self.xs + self.beside)
+            self.varying = _varying(self.ops, self.xs)
+            self._follow_rows(strict=False)
+
+    def _random(self, op):
+        return (
+            f"{self.function}: the network is random between xs and ys, at op {op.name!r} ({op.type}), "
+            "expected the same output for the same row: dropout or noise left on. Call the model with "
+            "training=False, or feed what turns it off (keep_prob 1, is_training False). To hold what one "
+            "run draws, such as the noise of a sampled code, name it as a tensor with one entry per row: "
+            "per_row=[...]."
+        )
+
+    @property
+    def beside(self):
+        """What the path reads beside `xs` and is not replayed: per-row tensors and held draws."""
+        return self.roots + [tensor for tensor, _ in self.held.values()]
+
     def _refuse_frames(self):
         for op in self.ops:
             if op.type in FRAMES:
@@ -753,20 +822,41 @@ class _Plan:
 
     def _check_connected(self):
         """Some floating, differentiable chain of ops must lead from `xs` to `ys`."""
-        smooth = {x.ref() for x in self.xs}
+        smooth, broken = {x.ref() for x in self.xs}, {}
         for op in self.ops:
-            if op.type not in BARRIERS and any(t.ref() in smooth for t in op.inputs):
-                smooth.update(t.ref() for t in op.outputs if _carries_gradient(t))
-        if any(y.ref() in smooth for y in self.ys):
-            return
-        raise ValueError(_unconnected(self.function, self.ys, self.xs, "ys", "xs"))
+            outputs = [t.ref() for t in op.outputs if _carries_gradient(t)]
+            lost = next((broken[t.ref()] for t in op.inputs if t.ref() in broken), None)
+            moves = lost is not None or any(t.ref() in smooth for t in op.inputs)
+            if op.type in BARRIERS or not outputs or not moves:
+                continue
+            try:
+                if _gradient_of(op) is None:
+                    continue
+            except LookupError:
+                lost = lost or op
+            if lost is None:
+                smooth.update(outputs)
+            else:
+                broken.update(dict.fromkeys(outputs, lost))
+        lost = next((broken[y.ref()] for y in self.ys if y.ref() in broken), None)
+        if lost is not None:
+            raise ValueError(
+                f"{self.function}: op {lost.name!r} ({lost.type}) between xs and ys has no gradient, "
+                "expected differentiable ops. Explain what it reads, such as the scores before a non-maximum "
+                "suppression."
+            )
+        if not any(y.ref() in smooth for y in self.ys):
+            raise ValueError(_unconnected(self.function, self.ys, self.xs, "ys", "xs"))
 
     def _check_rows(self):
         for y in self.ys:
-            if y.shape.rank and not y.shape[:1].is_compatible_with(tf.TensorShape([self.rows])):
+            turned = self.axis.get(y.ref())
+            if y.shape.rank and not y.shape[:1].is_compatible_with(tf.TensorShape([self.rows])) or turned:
                 raise ValueError(
-                    f"{self.function}: ys {y.name!r} has shape {y.shape}, expected [B, ...] with the "
-                    f"{self.rows} rows of xs. Explain an output with one entry per row."
+                    f"{self.function}: ys {y.name!r} has shape {y.shape}"
+                    f"{f' and its rows on axis {turned}' if turned else ''}, expected [B, ...] with the "
+                    f"{'' if self.rows is None else f'{self.rows} '}rows of xs. Explain an output with one "
+                    "entry per row."
                 )
 
     def _follow_rows(self, strict):
@@ -776,6 +866,7 @@ class _Plan:
         rows.follow(self.ops, self.varying, self.ys + self.layers)
         unranked = [t for t in self.xs + self.roots if t.shape.rank is None]
         self.obstacle = f"{unranked[0].name!r}, of unknown rank" if unranked else rows.obstacle
+        self.places = rows.places
         self.axis = {ref: place.axis for ref, place in rows.places.items() if _steps_outside(place)}
         self.row_led = {ref for ref, place in rows.places.items() if place == Place(0)}
         self.lost = None
@@ -787,6 +878,11 @@ class _Plan:
             if place in (LOST, COUNT) and self.lost is None:
                 self.lost = rows.origins.get(tensor.ref(), f"{tensor.name!r}")
         self.stacked = self.obstacle is None and self.lost is None
+        known = self.rows is not None
+        self.aligned = (known or self.lost is None or len(self.xs) == 1) and all(
+            y.ref() in self.row_led or (known and y.shape.rank and y.shape.as_list()[0] == self.rows)
+            for y in self.ys
+        )
 
     @property
     def stackable(self):
@@ -801,10 +897,51 @@ class _Plan:
             if _is_affine(op, self.varying, {r for r in affine if r not in keep}):
                 affine.update((t.ref(), t) for t in op.outputs if t.ref() in self.row_led)
         self.frontier = _first_met(self.ys + self.layers, affine, self.ops)
-        self.prefix = _ops_between(self.frontier, self.xs + self.roots)
-        self.rest = _ops_between(self.ys + self.layers, self.frontier + self.roots)
+        self.prefix = _ops_between(self.frontier, self.xs + self.beside)
+        self.rest = _ops_between(self.ys + self.layers, self.frontier + self.beside)
 
     # What to do with it
+
+    def check_lengths(self):
+        """The batch size; what has its rows too is checked where only the run knows how many."""
+        rows = tf.shape(self.xs[0])[0] if self.rows is None else self.rows
+        if not self.stackable:
+            return rows
+        for x in self.xs[1:]:
+            if x.shape.rank is None or x.shape.as_list()[0] is None:
+                message = (
+                    f"{self.function}: {x.name!r} has other than the rows of {self.xs[0].name!r}, expected "
+                    "the same number. Rows of several inputs belong together one by one."
+                )
+                rows = _asserted(tf.equal(tf.shape(x)[0], rows), message, rows)
+        for root in self.roots:
+            if self.rows is None or root.shape.rank is None or root.shape.as_list()[0] is None:
+                message = (
+                    f"{self.function}: {root.name!r} was taken for a tensor with one entry per row, but has "
+                    f"other than the rows of xs {self.xs[0].name!r}. Say which tensors have one entry per "
+                    "row: per_row=[...], [] for none."
+                )
+                self.repeated[root.ref()] = _asserted(tf.equal(tf.shape(root)[0], rows), message, root)
+        return rows
+
+    def same_rows(self, new):
+        """`new` in the place of `xs`, checked in the run to be no more rows than theirs."""
+        wanted = tf.shape(self.xs[0])[0]
+        return [
+            _asserted(
+                tf.equal(tf.shape(value)[0], wanted),
+                f"{self.function}: the replacement of {x.name!r} has other than the rows of xs, expected as "
+                f"many: rows are lost at {self.lost}, and steps cannot be stacked.",
+                value,
+            )
+            for x, value in zip(self.xs, new)
+        ]
+
+    @property
+    def shifting(self):
+        """An op whose output's shape depends on the values along the path, or None."""
+        kinds = {"Where", "Unique", "UniqueV2", "UniqueWithCounts", "DynamicPartition", "ListDiff"}
+        return next((op for op in self.rest if op.type in kinds and _slots_vary(op, self.varying)), None)
 
     @property
     def kinked(self):
@@ -844,15 +981,22 @@ class _Plan:
         return [values.get(y.ref(), y) for y in self.ys]
 
     def values(self, sources, new, copies=1):
-        values = {old.ref(): tensor for old, tensor in zip(sources, new)}
+        values = {ref: value for ref, (_, value) in self.held.items()}
+        values.update((old.ref(), tensor) for old, tensor in zip(sources, new))
         for root in self.roots:
             if not (isinstance(copies, int) and copies == 1):
                 multiples = tf.concat([[copies], tf.ones([tf.rank(root) - 1], tf.int32)], 0)
-                values[root.ref()] = tf.tile(root, multiples)
+                values[root.ref()] = tf.tile(self.repeated.get(root.ref(), root), multiples)
                 if isinstance(copies, int) and self.rows is not None:
                     shape = [copies * self.rows] + root.shape.as_list()[1:]
                     values[root.ref()].set_shape(shape)
         return values
+
+
+def _asserted(condition, message, tensor):
+    """`tensor`, in a run where `condition` holds."""
+    with tf.control_dependencies([tf.raw_ops.Assert(condition=condition, data=[message])]):
+        return tf.identity(tensor)
 
 
 def _ops_between(ys, sources):
@@ -896,9 +1040,9 @@ def _first_met(ys, among, ops):
 
 
 def _roots_above(tensors, xs, rows):
-    """Placeholders above `tensors` that lead with the batch dimension, and random ops."""
+    """Placeholders above `tensors` that lead with the batch dimension."""
     captures = _captures(tf.compat.v1.get_default_graph())
-    roots, random = {}, []
+    roots = {}
     seen, stack = {x.ref() for x in xs}, list(tensors)
     while stack:
         tensor = stack.pop()
@@ -915,10 +1059,21 @@ def _roots_above(tensors, xs, rows):
             if _leads(tensor, rows):
                 roots[tensor.ref()] = tensor
         else:
-            if _is_random(op):
-                random.append(op)
             stack.extend(op.inputs)
-    return list(roots.values()), random
+    return list(roots.values())
+
+
+def _random_above(tensor, sources, rows):
+    """Random ops above `tensor` whose draws, or what becomes of them, lead with the batch dimension."""
+    found, seen, stack, leads = [], {t.ref() for t in sources}, [tensor], _leads(tensor, rows)
+    while stack:
+        tensor = stack.pop()
+        if tensor.ref() not in seen:
+            seen.add(tensor.ref())
+            if _is_random(tensor.op) and (leads or _leads(tensor, rows)):
+                found.append(tensor.op)
+            stack.extend(tensor.op.inputs)
+    return found
 
 
 def _has_root(tensor, rows):
@@ -954,7 +1109,57 @@ def _leads(tensor, rows):
 
 
 def _is_random(op):
-    return op.type in RANDOM_OPS or op.type.startswith(("Random", "StatelessRandom", "StatefulStand"))
+    kind = op.type
+    drawn = kind in RANDOM_OPS or kind.startswith(("Random", "StatelessRandom", "StatefulStand"))
+    return drawn and not kind.startswith("StatelessRandomGet")
+
+
+def _settled(op, path, varying):
+    """What becomes of a random draw, if that can be the same whatever is drawn; None if it cannot.
+
+    A draw is followed through rising and falling functions up to a threshold (a mask of dropout) or to
+    what depends on `xs`. There the least and the greatest draw tell. Returns the tensor, its value, and
+    whether it is so in this run (None: always).
+    """
+    ends, start, path = _extremes(op), op.outputs[0], set(path)
+    tensor, chain = start, []
+    while ends is not None:
+        readers = [reader for reader in tensor.consumers() if reader in path]
+        if len(readers) != 1 or readers[0].type not in RISING_OR_FALLING | THRESHOLD_OPS:
+            break
+        reader = readers[0]
+        slots = [i for i, t in enumerate(reader.inputs) if t is tensor]
+        if len(slots) != 1 or any(t.ref() in varying for t in reader.inputs):
+            break
+        if reader.type in ("RealDiv", "Div") and slots != [0]:
+            break
+        chain.append(reader)
+        tensor = reader.outputs[0]
+        if reader.type in THRESHOLD_OPS:
+            break
+    if not chain or tensor.dtype not in (tf.bool, *FLOATS):
+        return None
+    low, high = (_constant(tensor, {start.ref(): end}) for end in ends)
+    if low is not None and high is not None:
+        return (tensor, tf.constant(low, tensor.dtype), None) if np.array_equal(low, high) else None
+    made = []
+    for end in ends:
+        values = {start.ref(): tf.constant(end, start.dtype)}
+        _replay(chain, values, [tensor])
+        made.append(values[tensor.ref()])
+    return tensor, made[0], tf.reduce_all(tf.equal(*made))
+
+
+def _extremes(op):
+    """The least and the greatest number that a random op may draw."""
+    dtype = op.outputs[0].dtype
+    if not dtype.is_floating:
+        return None
+    if op.type in UNIFORM:
+        return 0.0, 1 - {2: 2.0**-7 if dtype == tf.bfloat16 else 2.0**-10, 4: 2.0**-23, 8: 2.0**-52}[
+            dtype.size
+        ]
+    return (-float(dtype.max), float(dtype.max)) if op.type in NORMAL else None
 
 
 def _varying(ops, xs):
@@ -965,6 +1170,14 @@ def _varying(ops, xs):
             if any(t.ref() in varying for t in op.inputs):
                 varying.update(t.ref() for t in op.outputs)
     return varying
+
+
+def _gradient_of(op):
+    """TensorFlow's gradient function of `op`: None if it is flat, LookupError if there is none."""
+    if op.type in FLAT:
+        return None
+    # What custom gradients wrap is differentiated instead of them.
+    return len if op.type == "IdentityN" else framework.get_gradient_function(op)
 
 
 def _carries_gradient(tensor):
@@ -984,6 +1197,7 @@ FRAMES = {"Enter", "Exit", "NextIteration", "LoopCond", "RefEnter", "RefExit", "
 SHAPES = {"Shape", "ShapeN", "Size", "Rank"}
 LIKES = {"ZerosLike", "OnesLike"}
 BARRIERS = SHAPES | LIKES | {"StopGradient"}
+FLAT = {"Ceil", "Floor", "PyFunc", "PyFuncStateless", "Rint", "Round", "Sign"}  # of slope 0 all over
 ROOTS = {
     "Placeholder",
     "PlaceholderWithDefault",
@@ -992,13 +1206,24 @@ ROOTS = {
     "QueueDequeueManyV2",
     "QueueDequeueUpToV2",
 }
-RANDOM_OPS = {"Multinomial", "ParameterizedTruncatedNormal", "TruncatedNormal"} | {
-    "StatefulUniform",
-    "StatefulTruncatedNormal",
-    "StatelessTruncatedNormalV2",
-    "StatelessTruncatedNormal",
-    "StatelessMultinomial",
-}
+RANDOM_OPS = _types(
+    """
+    Multinomial ParameterizedTruncatedNormal StatefulTruncatedNormal StatefulUniform StatelessMultinomial
+    StatelessParameterizedTruncatedNormal StatelessTruncatedNormal StatelessTruncatedNormalV2
+    TruncatedNormal
+    """
+)
+UNIFORM = {"RandomUniform", "StatefulUniform", "StatelessRandomUniform", "StatelessRandomUniformV2"}
+NORMAL = _types(
+    """
+    RandomStandardNormal StatefulStandardNormal StatefulStandardNormalV2 StatefulTruncatedNormal
+    StatelessRandomNormal StatelessRandomNormalV2 StatelessTruncatedNormal StatelessTruncatedNormalV2
+    TruncatedNormal
+    """
+)
+FLOATS = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
+RISING_OR_FALLING = {"Add", "AddV2", "Cast", "Div", "Identity", "Mul", "Neg", "RealDiv", "Sub"}
+THRESHOLD_OPS = {"Floor", "Greater", "GreaterEqual", "Less", "LessEqual"}
 
 
 def _merges(op):
@@ -1158,7 +1383,7 @@ class _Rows:
     def __init__(self, function, rows, strict):
         self.function, self.rows, self.strict = function, rows, strict
         self.places, self.origins, self.obstacle = {}, {}, None
-        self.known, self.bodies, self.library = {}, {}, None
+        self.constants, self.known, self.bodies, self.library = {}, {}, {}, None
 
     def start(self, tensors):
         self.places.update((t.ref(), Place(0)) for t in tensors)
@@ -1244,10 +1469,7 @@ class _Rows:
 
     def static(self, tensor):
         """The value of a tensor that does not depend on what is fed, or None."""
-        key = "static", tensor.ref()
-        if key not in self.known:
-            self.known[key] = _constant(tensor)
-        return self.known[key]
+        return _constant(tensor, self.constants)
 
     def ints(self, tensor):
         value = self.static(tensor)
@@ -1275,10 +1497,9 @@ class _Rows:
 
     def sizes(self, tensor):
         """The entries of an integer tensor as sizes, None for each that is not known; -1 stays a number."""
-        key = "sizes", tensor.ref()
-        if key not in self.known:
-            self.known[key] = self.find_sizes(tensor)
-        return self.known[key]
+        if tensor.ref() not in self.known:
+            self.known[tensor.ref()] = self.find_sizes(tensor)
+        return self.known[tensor.ref()]
 
     def find_sizes(self, tensor):
         op = tensor.op
@@ -1354,18 +1575,16 @@ def _not_shared(size):
     return size is None or _has_rows(size)
 
 
-def _constant(tensor, given=None):
-    """The value of a tensor, worked out from constants (and `given`: `ref()` -> value), or None."""
-    if given and tensor.ref() in given:
-        return given[tensor.ref()]
-    op = tensor.op
-    value = None if op.type in FOLDED else tf.get_static_value(tensor)
-    if value is not None or op.type not in FOLDED:
-        return value
-    parts = [_constant(t, given) for t in op.inputs]
-    if any(part is None for part in parts):
-        return tf.get_static_value(tensor)
-    return FOLDED[op.type](op, *parts)
+def _constant(tensor, known=None):
+    """The value of a tensor, worked out from constants (and `known`: `ref()` -> value), or None."""
+    known = {} if known is None else known
+    if tensor.ref() not in known:
+        op, value = tensor.op, None
+        if op.type in FOLDED:
+            parts = [_constant(t, known) for t in op.inputs]
+            value = None if any(part is None for part in parts) else FOLDED[op.type](op, *parts)
+        known[tensor.ref()] = tf.get_static_value(tensor) if value is None else value
+    return known[tensor.ref()]
 
 
 FOLDED = {
@@ -2165,7 +2384,7 @@ def _loop(cond, body, inputs, attrs, library):
         return full
 
     def step(*variables):
-        outputs = _body(body, arguments(variables), library, [])
+        outputs = _steady_body(body, arguments(variables), library)
         return [outputs[i] for i in moving]
 
     results = tf.while_loop(
@@ -2187,8 +2406,8 @@ def _branch(then, otherwise, inputs, attrs, library):
     return tf.nest.flatten(
         tf.cond(
             tf.cast(condition, tf.bool),
-            lambda: _body(then, arguments, library, []),
-            lambda: _body(otherwise, arguments, library, []),
+            lambda: _steady_body(then, arguments, library),
+            lambda: _steady_body(otherwise, arguments, library),
         )
     )
 
@@ -2266,6 +2485,24 @@ def _function_library():
     return found
 
 
+def _steady_body(fdef, inputs, library):
+    """`_body`, refused by the run if it draws: it may be a branch that is not taken."""
+    made = []
+    outputs = _body(fdef, inputs, library, made)
+    for op in filter(_is_random, made):
+        settled = _settled(op, made, set())
+        settled = (
+            settled if settled and settled[0].op.type in THRESHOLD_OPS else (None, None, tf.constant(False))
+        )
+        if settled[2] is not None:
+            message = (
+                f"The network is random between xs and ys, at op {op.name!r} ({op.type}) of a loop or "
+                "branch, expected the same output for the same row. Turn dropout and noise off."
+            )
+            outputs = [_asserted(settled[2], message, t) for t in outputs]
+    return outputs
+
+
 def _body(fdef, inputs, library, made):
     """The body of a called function, in the place of the call."""
     nodes = {node.name: node for node in fdef.node_def}
@@ -2330,10 +2567,18 @@ class _Walk:
         function, graded = plan.function, method == "auto"
         if graded:
             method = "secant" if plan.kinked else "gausslegendre"
+        if plan.shifting is not None and method == "secant":
+            if not graded:
+                raise ValueError(
+                    f"{function}: method is 'secant', but the shape that op {plan.shifting.name!r} "
+                    f"({plan.shifting.type}) returns depends on the values along the path, expected the same "
+                    "shapes at both ends of an interval. Use 'gausslegendre', or a mask that is multiplied."
+                )
+            method = "gausslegendre"
         self.plan, self.steps = plan, _check_steps(function, num_steps, method)
         self.secant = method == "secant"
         # Panels that follow the network, where `auto` leaves the choice to us.
-        self.graded = graded and method == "gausslegendre" and self.steps >= LEAST_GRADED
+        self.graded = graded and plan.aligned and method == "gausslegendre" and self.steps >= LEAST_GRADED
         self.rule = None if self.secant else quadrature(self.steps, method, PANELS if self.graded else None)
         self.starts = _flat_baselines(function, structure, plan.xs, baselines)
         self.strict = max_rows is not None
@@ -2424,7 +2669,7 @@ class _Walk:
         values = plan.values(plan.xs, self.base)
         _replay(plan.prefix, values, plan.frontier, 1, plan.axis)
         self.before = [values.get(t.ref(), t) for t in plan.frontier]
-        self.batch = plan.rows if plan.rows is not None else tf.shape(plan.xs[0])[0]
+        self.batch = plan.check_lengths()
         # With shared ends, K steps take K + 1 points; where rows leave axis 0, two copies of K.
         self.shared = self.secant and plan.stacked
         self.per_block = self._steps_per_block()
@@ -2434,7 +2679,7 @@ class _Walk:
             tf.where(tf.equal(start, t), tf.zeros([], t.dtype), t - start)
             for t, start in zip(plan.frontier, self.before)
         ]
-        self.density = self._density() if self.secant or self.graded else None
+        self.density = self._density() if plan.aligned and (self.secant or self.graded) else None
         if self.graded:
             dtype = _wide(plan.frontier[0].dtype)
             ends, width = self._graded(tf.range(PANELS + 1, dtype=dtype) / PANELS)
@@ -2443,7 +2688,7 @@ class _Walk:
     def _steps_per_block(self):
         plan, ends = self.plan, 2 if self.secant and not self.shared else 1
         known = plan.rows is not None
-        if known and not plan.stackable:
+        if not plan.stackable:
             return 1
         if not known and not self.loop:
             return -(-self.steps // 8)
@@ -2638,8 +2883,10 @@ class _Walk:
         ends = [tf.constant(distance[::size], dtype)[:, None] for distance in (self.bins.low, self.bins.high)]
         groups = [group for group in groups if group]
         last = [_sample([read({}, self.batch) for read in group])[None] for group in groups]
-        if plan.rows is not None:
-            copies = max(1, min(self.limit // max(1, plan.rows), looks)) if plan.stackable else 1
+        if not plan.stackable:
+            copies = 1
+        elif plan.rows is not None:
+            copies = max(1, min(self.limit // max(1, plan.rows), looks))
         elif self.loop:
             copies = tf.clip_by_value(self.limit // tf.maximum(1, self.batch), 1, looks)
         else:
@@ -2838,7 +3085,7 @@ class _Block:
         """Replays what follows the frontier at `alphas`, a pair of `[copies, 1 or B]`."""
         plan = self.walk.plan
         values = plan.values(plan.frontier, self.walk.at(alphas, copies), copies)
-        ops = plan.rest if targets is None else _ops_between(targets, plan.frontier + plan.roots)
+        ops = plan.rest if targets is None else _ops_between(targets, plan.frontier + plan.beside)
         keep = plan.ys + plan.layers + list(targets or ())
         made = _replay(ops, values, keep, copies if plan.rows is not None else None, plan.axis)
         return values, made
@@ -4075,11 +4322,23 @@ def _check_tensor(function, argument, value):
             "Pass the tensor that the network was called on, inside a @tf.function or a "
             "tf.compat.v1 graph."
         )
-    if isinstance(value, tf.Variable) or hasattr(value, "numpy"):
+    composite = {"RaggedTensor": "flat_values", "SparseTensor": "values", "IndexedSlices": "values"}.get(kind)
+    if composite is not None:
         raise TypeError(
-            f"{function}: {argument} is {'a variable' if isinstance(value, tf.Variable) else 'eager'}"
-            " (it holds a value already), expected a tensor of the graph under construction. Wrap "
-            "the call in @tf.function and pass the data as its argument."
+            f"{function}: {argument} is a {kind}, expected a dense tensor. Explain its {composite}, which "
+            f"are one (of the very {kind} that the network was called on), or call the network on a dense "
+            "tensor made with tf.sparse.to_dense or RaggedTensor.to_tensor."
+        )
+    if isinstance(value, tf.Variable):
+        raise TypeError(
+            f"{function}: {argument} is a variable, expected a tensor of the graph under construction with "
+            "one entry per row. Explain what the network makes of it, such as tf.gather(variable, ids); or "
+            "take tensor = tf.identity(variable), and call the network on that."
+        )
+    if hasattr(value, "numpy"):
+        raise TypeError(
+            f"{function}: {argument} is eager (it holds a value already), expected a tensor of the graph "
+            "under construction. Wrap the call in @tf.function and pass the data as its argument."
         )
     if tf.executing_eagerly():
         raise TypeError(
@@ -4088,8 +4347,8 @@ def _check_tensor(function, argument, value):
         )
     if not isinstance(value, tf.Tensor):
         raise TypeError(
-            f"{function}: {argument} is a {kind}, expected a dense tensor. Convert it first, for "
-            "example with tf.sparse.to_dense or RaggedTensor.to_tensor."
+            f"{function}: {argument} is a {kind}, expected a dense tensor. Convert it to one before the "
+            "network is called."
         )
     graph = tf.compat.v1.get_default_graph()
     while graph is not None and graph is not value.graph:
@@ -4326,11 +4585,15 @@ def _unconnected(function, ys, xs, ys_argument, xs_argument):
             f"{xs_argument}. Pass the very tensor that the network was called on."
         )
     ids = [op for op in ops if op.outputs and op.outputs[0].dtype.is_integer and op.type == "Cast"]
+    flat = [op for op in ops if op.type in FLAT]
     hint = (
         f"Op {ids[0].name!r} turns it into integers: ids have no gradient. Attribute to the "
         "embedding's output instead, as in integrated_gradients(logits, embedded) with "
         "embedded = tf.gather(table, ids)."
         if ids
+        else f"Op {flat[0].name!r} ({flat[0].type}) is flat: its slope is 0 wherever it has one. Explain "
+        "what it reads."
+        if flat
         else "Look for tf.stop_gradient, argmax, rounding or comparisons in between."
     )
     return (

@@ -531,6 +531,8 @@ def path_gradients(
             *grads, outputs = (tf.stack(parts) for parts in zip(*map(point, range(num_steps))))
         else:
             *grads, outputs = _map_range(point, 0, num_steps, [*plan.xs, rows])
+        with tf.control_dependencies(plan.one_per_row()):
+            outputs = tf.identity(outputs)
     return tf.nest.pack_sequence_as(xs, grads), outputs, alphas
 
 
@@ -579,12 +581,14 @@ def convergence_delta(
         weights = _flat_grad_ys(function, plan, ys, grad_ys)
         starts = plan.full_baselines(_flat_baselines(function, xs, plan.xs, baselines))
         total = sum(_sum_features(part) for part in parts)
-        for y, y0, weight in zip(plan.ys, plan.replay(starts), weights):
-            # Summed as one difference, which loses least where F(x) and F(baseline) are close.
-            change = _widen(y) - _widen(y0)
-            if weight is not None:
-                change *= tf.cast(weight, change.dtype)
-            total -= tf.cast(_sum_features(change), total.dtype)
+        before = plan.replay(starts)
+        with tf.control_dependencies(plan.one_per_row()):
+            for y, y0, weight in zip(plan.ys, before, weights):
+                # Summed as one difference, which loses least where F(x) and F(baseline) are close.
+                change = _widen(y) - _widen(y0)
+                if weight is not None:
+                    change *= tf.cast(weight, change.dtype)
+                total -= tf.cast(_sum_features(change), total.dtype)
     return total
 
 
@@ -923,6 +927,19 @@ class _Plan:
                 )
                 self.repeated[root.ref()] = _asserted(tf.equal(tf.shape(root)[0], rows), message, root)
         return rows
+
+    def one_per_row(self):
+        """Checks that `ys` have the rows of `xs`, where only the run can tell."""
+        rows, checks = tf.shape(self.xs[0])[0], []
+        for y in self.ys:
+            static = y.shape.as_list()[0] if y.shape.rank else None
+            if y.ref() not in self.row_led and (self.rows is None or static != self.rows):
+                message = (
+                    f"{self.function}: ys {y.name!r} has other than the rows of xs {self.xs[0].name!r}, "
+                    "expected one entry per row. Compare the sum over all rows of the one and of the other."
+                )
+                checks.append(tf.raw_ops.Assert(condition=tf.equal(tf.shape(y)[0], rows), data=[message]))
+        return checks
 
     def same_rows(self, new):
         """`new` in the place of `xs`, checked in the run to be no more rows than theirs."""

@@ -737,8 +737,12 @@ class _Plan:
             return
         library, values = _function_library(), {}
         for op in calls:
-            outputs = _emit(op.type, list(op.inputs), op.node_def.attr, [], op.name, library)
-            values.update((old.ref(), new) for old, new in zip(op.outputs, outputs))
+            made = []
+            outputs = _emit(op.type, list(op.inputs), op.node_def.attr, made, op.name, library)
+            for old, new in zip(op.outputs, outputs):
+                while new.op.type == "Identity" and new.op in made:  # which others inside do not read
+                    new = new.op.inputs[0]
+                values[old.ref()] = new
         _replay(_ops_between(targets, [t for op in calls for t in op.outputs]), values, targets)
         self.xs, self.ys, self.layers = (
             [values.get(t.ref(), t) for t in tensors] for tensors in (self.xs, self.ys, self.layers)
@@ -782,12 +786,11 @@ class _Plan:
         for op in dict.fromkeys(drawn):
             out = op.outputs[0]
             if not any(t.ref() in self.varying for t in op.inputs):
-                settled = _settled(op, _ops_between(self.ys + self.layers, [out]), self.varying)
-                if settled is not None:
-                    tensor, value, off = settled
-                    if off is not None:
+                tensor, value, off = _settled(op, _ops_between(self.ys + self.layers, [out]), self.varying)
+                if off is not False or _is_conditional(op):
+                    if off is not True:
                         # Dead where the branch that draws is, and this check with it.
-                        off = tf.logical_or(off, tf.size(tensor) < 0)
+                        off = tf.logical_or(off, tf.raw_ops.Size(input=tensor) < 0)
                         value = _asserted(off, self._random(op), value)
                     self.held[tensor.ref()] = tensor, value
                     continue
@@ -1132,11 +1135,11 @@ def _is_random(op):
 
 
 def _settled(op, path, varying):
-    """What becomes of a random draw, if that can be the same whatever is drawn; None if it cannot.
+    """What becomes of a random draw, and whether that is the same whatever is drawn.
 
     A draw is followed through rising and falling functions up to a threshold (a mask of dropout) or to
-    what depends on `xs`. There the least and the greatest draw tell. Returns the tensor, its value, and
-    whether it is so in this run (None: always).
+    what depends on `xs`. There the least and the greatest draw tell. Returns the tensor, its value if it
+    has only one, and whether it has: True, False, or a tensor where the run decides.
     """
     ends, start, path = _extremes(op), op.outputs[0], set(path)
     tensor, chain = start, []
@@ -1155,16 +1158,29 @@ def _settled(op, path, varying):
         if reader.type in THRESHOLD_OPS:
             break
     if not chain or tensor.dtype not in (tf.bool, *FLOATS):
-        return None
+        return start, tf.zeros([], start.dtype), False
     low, high = (_constant(tensor, {start.ref(): end}) for end in ends)
     if low is not None and high is not None:
-        return (tensor, tf.constant(low, tensor.dtype), None) if np.array_equal(low, high) else None
+        return tensor, tf.constant(low, tensor.dtype), np.array_equal(low, high)
     made = []
     for end in ends:
         values = {start.ref(): tf.constant(end, start.dtype)}
         _replay(chain, values, [tensor])
         made.append(values[tensor.ref()])
     return tensor, made[0], tf.reduce_all(tf.equal(*made))
+
+
+def _is_conditional(op):
+    """Whether `op` may be in a branch of TensorFlow 1 that is not taken."""
+    seen, stack = set(), [op]
+    while stack:
+        op = stack.pop()
+        if op.type in ("Switch", "RefSwitch"):
+            return True
+        if op not in seen:
+            seen.add(op)
+            stack.extend([t.op for t in op.inputs] + list(op.control_inputs))
+    return False
 
 
 def _extremes(op):
@@ -2507,16 +2523,15 @@ def _steady_body(fdef, inputs, library):
     made = []
     outputs = _body(fdef, inputs, library, made)
     for op in filter(_is_random, made):
-        settled = _settled(op, made, set())
-        settled = (
-            settled if settled and settled[0].op.type in THRESHOLD_OPS else (None, None, tf.constant(False))
-        )
-        if settled[2] is not None:
+        tensor, _, off = _settled(op, made, set())
+        if tensor.op.type not in THRESHOLD_OPS:
+            off = False  # or what it is multiplied with, for this value of which the two may agree
+        if off is not True:
             message = (
                 f"The network is random between xs and ys, at op {op.name!r} ({op.type}) of a loop or "
                 "branch, expected the same output for the same row. Turn dropout and noise off."
             )
-            outputs = [_asserted(settled[2], message, t) for t in outputs]
+            outputs = [_asserted(off, message, t) for t in outputs]
     return outputs
 
 

@@ -785,19 +785,18 @@ class _Plan:
             drawn += [op for t in edge for op in _random_above(t, self.xs + self.roots, self.rows)]
         for op in dict.fromkeys(drawn):
             out = op.outputs[0]
-            if not any(t.ref() in self.varying for t in op.inputs):
-                tensor, value, off = _settled(op, _ops_between(self.ys + self.layers, [out]), self.varying)
-                if off is not False or _is_conditional(op):
-                    if off is not True:
-                        # Dead where the branch that draws is, and this check with it.
-                        off = tf.logical_or(off, tf.raw_ops.Size(input=tensor) < 0)
-                        value = _asserted(off, self._random(op), value)
-                    self.held[tensor.ref()] = tensor, value
-                    continue
-                if out.ref() in inside and self.places.get(out.ref()) is None:
-                    self.held[out.ref()] = out, out
-                    continue
-            raise ValueError(self._random(op))
+            fixed = not any(t.ref() in self.varying for t in op.inputs)
+            if fixed and out.ref() in inside and self.places.get(out.ref()) is None:
+                self.held[out.ref()] = out, out
+                continue
+            tensor, value, off = _settled(op, _ops_between(self.ys + self.layers, [out]), self.varying)
+            if not fixed or (off is False and not _is_conditional(op)):
+                raise ValueError(self._random(op))
+            if off is not True:
+                # Dead where the branch that draws is, and this check with it.
+                off = tf.logical_or(off, tf.raw_ops.Size(input=tensor) < 0)
+                value = _asserted(off, self._random(op), value)
+            self.held[tensor.ref()] = tensor, value
         if self.held:
             self.ops = _ops_between(self.ys + self.layers, self.xs + self.beside)
             self.varying = _varying(self.ops, self.xs)
@@ -870,6 +869,7 @@ class _Plan:
         """Follows the axis that carries the rows; refuses ops that mix them."""
         rows = _Rows(self.function, self.rows, strict)
         rows.start(self.xs + self.roots)
+        rows.numbers = {ref for ref, (_, value) in self.held.items() if value.shape.rank == 0}
         rows.follow(self.ops, self.varying, self.ys + self.layers)
         unranked = [t for t in self.xs + self.roots if t.shape.rank is None]
         self.obstacle = f"{unranked[0].name!r}, of unknown rank" if unranked else rows.obstacle
@@ -1416,6 +1416,7 @@ class _Rows:
     def __init__(self, function, rows, strict):
         self.function, self.rows, self.strict = function, rows, strict
         self.places, self.origins, self.obstacle = {}, {}, None
+        self.numbers = set()  # tensors that are replaced by a number
         self.constants, self.known, self.bodies, self.library = {}, {}, {}, None
 
     def start(self, tensors):
@@ -1735,10 +1736,10 @@ def _last_axes(count):
 
 def _broadcast_place(rows, op, at):
     """Axes are matched from the right; what all rows share must not have an entry for each of them."""
-    if len(op.inputs) - 1 == sum(t.shape.rank == 0 for t in op.inputs):  # beside numbers only
+    ranks = [0 if t.ref() in rows.numbers else t.shape.rank for t in op.inputs]
+    if ranks.count(0) == len(ranks) - 1:
         (place,) = (p for p in at if p is not None)
         return place
-    ranks = [t.shape.rank for t in op.inputs]
     rank = op.outputs[0].shape.rank
     if rank is None or None in ranks:
         return LOST

@@ -94,6 +94,13 @@ class TestRandomnessThatIsOff:
             with pytest.raises(tf.errors.InvalidArgumentError, match="random between xs and ys"):
                 session.run(result, {x: X, **on})
 
+    def test_steps_stay_together_behind_dropout_that_is_off(self):
+        with tf.Graph().as_default():
+            x = v1.placeholder(tf.float32, [None, 4])
+            for switch in self.SWITCHES[:4]:
+                h, _, _ = getattr(self, switch)(tf.tanh(x @ W))
+                assert ig._Plan("test", tf.reduce_sum(h, axis=1), x, None).stacked
+
     @BATCHES
     def test_a_constant_that_keeps_all_is_no_dropout(self, static):
         def build(x):

@@ -215,7 +215,8 @@ def _recipe_prefix(output, inters, stepsizes, points):
     affine = {x.ref(): x for x in inters}
     for op in ops:
         if _is_affine(op, varying, affine):
-            affine.update((t.ref(), t) for t in op.outputs if rows.place(t) == Place(0))
+            led = op not in rows.baked
+            affine.update((t.ref(), t) for t in op.outputs if led and rows.place(t) == Place(0))
     frontier = _first_met([output], affine, ops)
     prefix = _ops_between(frontier, inters)
     return (prefix, frontier) if prefix else ([], inters)
@@ -688,8 +689,8 @@ class _Plan:
       rows: the static batch size, or None.
       stacked: True if every replayed tensor provably keeps the rows step-major on axis 0.
       obstacle: the op that keeps `stacked` from being True, described.
-      lost: the op behind which the rows cannot be followed, described, or None; then the path is
-        replayed one step at a time, which is right whatever the op does.
+      lost: the op that needs the number of rows, or behind which they cannot be followed, described, or
+        None; the path is replayed one step at a time then, which is right whatever the op does.
       aligned: True if the rows of `ys` are those of `xs`, so that each may have points of its own.
     """
 
@@ -875,7 +876,7 @@ class _Plan:
         self.places = rows.places
         self.axis = {ref: place.axis for ref, place in rows.places.items() if _steps_outside(place)}
         self.row_led = {ref for ref, place in rows.places.items() if place == Place(0)}
-        self.lost = None
+        self.lost = f"op {rows.baked[0].name!r}, {rows.baked[0].type}" if rows.baked else None
         for tensor in self.ys + self.layers:
             place = rows.places.get(tensor.ref())
             if isinstance(place, Place) and (place.axis or not _steps_outside(place)):
@@ -1415,6 +1416,7 @@ class _Rows:
         self.function, self.rows, self.strict = function, rows, strict
         self.places, self.origins, self.obstacle = {}, {}, None
         self.numbers = set()  # tensors that are replaced by a number
+        self.baked = []  # ops that work for one number of rows only
         self.constants, self.known, self.bodies, self.library = {}, {}, {}, None
 
     def start(self, tensors):
@@ -1590,6 +1592,7 @@ class _Rows:
         ops = _ops_between(outputs, [t for t in inputs if t.ref() in inner.places])
         with graph.as_default():
             inner.follow(ops, _varying(ops, moving), outputs)
+        self.baked += inner.baked
         return [inner.place(t) for t in outputs]
 
     def is_row_number(self, tensor):
@@ -1732,8 +1735,16 @@ def _last_axes(count):
     return lambda rows, op, rank: range(-count, 0)
 
 
+def _meets_all(rows, op, tensor, axis):
+    """Whether what all rows share has one entry for them, or one for each, which then are so many."""
+    size = tensor.shape.as_list()[axis]
+    if size not in (None, 1):
+        rows.baked.append(op)
+    return size is not None
+
+
 def _broadcast_place(rows, op, at):
-    """Axes are matched from the right; what all rows share must not have an entry for each of them."""
+    """Axes are matched from the right."""
     ranks = [0 if t.ref() in rows.numbers else t.shape.rank for t in op.inputs]
     if ranks.count(0) == len(ranks) - 1:
         (place,) = (p for p in at if p is not None)
@@ -1746,7 +1757,7 @@ def _broadcast_place(rows, op, at):
         return place
     for tensor, p, r in zip(op.inputs, at, ranks):
         axis = place.axis - (rank - r)
-        if p is None and axis >= 0 and tensor.shape.as_list()[axis] != 1:
+        if p is None and axis >= 0 and not _meets_all(rows, op, tensor, axis):
             return LOST
     return place
 
@@ -1785,7 +1796,7 @@ def _product_place(rows, op, at):
         places.append(place._replace(axis=rank - (back if back > 2 else 2 - slot)))
         other = op.inputs[1 - slot]
         if back > 2 and at[1 - slot] is None and other.shape.rank >= back:
-            if other.shape.as_list()[-back] != 1:
+            if not _meets_all(rows, op, other, -back):
                 return LOST
     return _meet(places)
 
@@ -1808,7 +1819,7 @@ def _einsum_place(rows, op, at):
     if labels or label not in right:
         return MIX
     for part, tensor, p in zip(parts, op.inputs, at):
-        if p is None and label in part and tensor.shape.as_list()[part.index(label)] != 1:
+        if p is None and label in part and not _meets_all(rows, op, tensor, part.index(label)):
             return LOST
         if part.count(label) > 1:
             return MIX

@@ -2766,31 +2766,40 @@ def _pool(op, other, grads):
         t (z1[i] - z0[i]) + (1 - t) (z1[j] - z0[j])
             = t (y1 - d1 - y0) + (1 - t) (y1 - y0 + d0) = y1 - y0 + (1 - t) d0 - t d1 = y1 - y0
     """
-    if _tiles(op):
-        return [_pool_tiles(op, other, grads[0])]
-    z0, z1 = op.inputs[0], other.inputs[0]
-    y0, y1 = op.outputs[0], other.outputs[0]
-    windows = _Windows(op, z0, y0)
+    cuts, tiles = op.cuts, _tiles(op)
+    small = np.prod(op.get_attr("ksize")) <= 4  # in larger windows more than one place wins in a step
+    if tiles and small and op.summed and cuts is not None and cuts.widths is not None:
+        return [_Summed(_pool_lines(op, other, grads[0]))]
 
-    def parts():
-        p0, p1 = windows.split(z0), windows.split(z1)
-        won0, won1 = _winners(p0, y0), _winners(p1, y1)
-        then = tf.add_n([tf.math.multiply_no_nan(p, w) for p, w in zip(p0, won1)])
-        now = tf.add_n([tf.math.multiply_no_nan(p, w) for p, w in zip(p1, won0)])
-        first = _half_ratio(y0 - then, y1 - now)
-        return [u * first + v * (1 - first) for u, v in zip(won0, won1)]
+    def first():
+        then, now = _look_up_tiles(op, other) if tiles else _look_up(op, other)
+        return _half_ratio(op.outputs[0] - then, other.outputs[0] - now)
 
-    return [windows.join([grads[0] * part for part in op.keep("shares", parts)])]
+    share = grads[0] * op.keep("share", first)
+    rest = grads[0] - share
 
+    def by_windows():
+        values = op.inputs[0], op.outputs[0], other.inputs[0], other.outputs[0]
+        return _Windows(op).scatter(share, rest, *values)
 
-def _winners(places, best):
-    """1 at the first place of each window that holds its maximum, as TensorFlow breaks ties."""
-    found, seen = [], tf.zeros_like(best, tf.bool)
-    for place in places:
-        hit = tf.equal(place, best)
-        found.append(tf.cast(hit & ~seen, best.dtype))
-        seen |= hit
-    return found
+    exact = True if tiles else _gathers(op)
+    if exact is False:
+        return [by_windows()]
+    if cuts is None:
+        grad = op.pull(share) + other.pull(rest)
+    elif op.summed:  # each point is the end of one interval and the start of the next
+        grad = _add_steps(op.pull(cuts.pad(share, 0) + cuts.pad(rest, 1)), cuts.steps + 1)
+    else:
+        grad = cuts.cut(op.pull(cuts.pad(share, 0)), 0) + cuts.cut(op.pull(cuts.pad(rest, 1)), 1)
+    summed = cuts is not None and op.summed
+    if exact is not True:
+        # TensorFlow's gradient is quick where it finds the pooling itself, which it doesn't in a branch.
+        shape = grad.shape
+        grad = tf.cond(
+            exact, lambda: grad, lambda: _add_steps(by_windows(), cuts.steps) if summed else by_windows()
+        )
+        grad = _restore_shape(grad, shape)
+    return [_Summed(grad) if summed else grad]
 
 
 def _half_ratio(a, b):
@@ -2805,10 +2814,7 @@ def _positive(tensor):
 
 
 def _tiles(op):
-    """Whether every input is in one window at most, and TensorFlow's own pooling is fast.
-
-    Not in three dimensions, where some of its kernels count every place of a tie as the winner.
-    """
+    """Whether every input is in one window at most, and TensorFlow's own pooling is fast."""
     return (
         op.type == "MaxPool"
         and op.op.inputs[0].dtype == tf.float32
@@ -2817,26 +2823,67 @@ def _tiles(op):
     )
 
 
-def _pool_tiles(op, other, grad):
-    """The same for windows that do not overlap, in terms of pooling and its gradient."""
-    cuts = op.cuts
-    small = np.prod(op.get_attr("ksize")) <= 4  # in larger windows more than one place wins in a step
-    if small and op.summed and cuts is not None and cuts.widths is not None:
-        return _Summed(_pool_lines(op, other, grad))
+def _look_up_tiles(op, other):
+    """As `_look_up` for windows that do not overlap, in terms of pooling and its gradient."""
+    won0, won1 = op.slopes(), other.slopes()
+    return (
+        _window_sums(op, won1 * op.inputs[0], won1),
+        _window_sums(op, won0 * other.inputs[0], won0),
+    )
 
-    def first():
-        won0, won1 = op.slopes(), other.slopes()
-        gap0 = op.outputs[0] - _window_sums(op, won1 * op.inputs[0], won1)
-        gap1 = other.outputs[0] - _window_sums(op, won0 * other.inputs[0], won0)
-        return _half_ratio(gap0, gap1)
 
-    share = grad * op.keep("share", first)
-    if cuts is None:
-        return op.pull(share) + other.pull(grad - share)
-    starts, ends = cuts.pad(share, 0), cuts.pad(grad - share, 1)
-    if op.summed:  # each point is the end of one interval and the start of the next
-        return _Summed(_add_steps(op.pull(starts + ends), cuts.steps + 1))
-    return cuts.cut(op.pull(starts), 0) + cuts.cut(op.pull(ends), 1)
+def _look_up(op, other):
+    """What the winners at the end were at the start, and what those at the start are at the end."""
+    z0, z1, y0, y1 = op.inputs[0], other.inputs[0], op.outputs[0], other.outputs[0]
+    attrs = {key: op.get_attr(key) for key in ("ksize", "strides", "padding", "data_format")}
+    attrs = {key: v.decode() if isinstance(v, bytes) else v for key, v in attrs.items()}
+
+    def gather(z, y, values):
+        z, y, values = (tf.cast(t, tf.float32) for t in (z, y, values))
+        found = tf.raw_ops.MaxPoolGradGrad(orig_input=z, orig_output=y, grad=values, **attrs)
+        return _restore_shape(tf.cast(found, z0.dtype), y0.shape)
+
+    exact = _gathers(op)
+    if exact is False:
+        return _Windows(op).look_up(z0, y0, z1, y1)
+    return tf.cond(
+        exact,
+        lambda: (gather(z1, y1, z0), gather(z0, y0, z1)),
+        lambda: _Windows(op).look_up(z0, y0, z1, y1),
+    )
+
+
+def _gathers(op):
+    """Whether TensorFlow's kernels can look up winners and break ties one way: known when it runs.
+
+    False where they cannot: explicit paddings, float64 that is compiled, three dimensions, where some
+    of them count every place of a tie as the winner, and outputs as large as the inputs, where
+    MaxPoolGradGrad writes over what it has yet to read.
+
+    Compiled by XLA, MaxPoolGradGrad looks at the upper 16 bits only, and MaxPoolGrad breaks ties its
+    own way. Nothing tells a graph whether it is compiled but a window whose second place wins by the
+    last bits.
+    """
+    z, padding = op.op.inputs[0], op.get_attr("padding")
+    as_large = any(k > 1 and s == 1 for k, s in zip(op.get_attr("ksize"), op.get_attr("strides")))
+    if (
+        z.dtype == tf.float64
+        or op.type != "MaxPool"
+        or padding == b"EXPLICIT"
+        or (padding == b"SAME" and as_large)
+    ):
+        return False
+
+    def probe():
+        some = z[:1, :1, :1, :1]
+        never = tf.reduce_any(tf.math.is_nan(some) & tf.math.is_inf(some))  # else it is run before
+        values = tf.reshape([1.0, 1 + 2.0**-20 + tf.cast(never, tf.float32)], [1, 1, 2, 1])
+        window = {"ksize": [1, 1, 2, 1], "strides": [1, 1, 2, 1], "padding": "VALID"}
+        best = tf.raw_ops.MaxPool(input=values, **window)
+        found = tf.raw_ops.MaxPoolGradGrad(orig_input=values, orig_output=best, grad=values, **window)
+        return tf.reduce_all(tf.equal(found, best))
+
+    return op.keep("gathers", probe)
 
 
 def _window_sums(op, values, winners):
@@ -2897,15 +2944,15 @@ def _pool_lines(op, other, grad):
 class _Windows:
     """The windows of a pooling op: one strided slice of the padded input per place in the window."""
 
-    def __init__(self, op, z, y):
+    def __init__(self, op):
+        z, y = op.inputs[0], op.outputs[0]
         size, self.strides = op.get_attr("ksize"), op.get_attr("strides")
         self.shape, self.out = tf.shape(z), tf.shape(y)
-        self.rank = len(size)
-        inner, outer = z.shape.as_list(), y.shape.as_list()
+        rank, inner, outer = len(size), z.shape.as_list(), y.shape.as_list()
         padding = op.get_attr("padding")
         if padding == b"EXPLICIT":
             flat = op.get_attr("explicit_paddings")
-            before = [flat[2 * i] for i in range(self.rank)]
+            before = [flat[2 * i] for i in range(rank)]
         elif padding == b"SAME":
             # The smaller half comes first.
             total = [
@@ -2916,37 +2963,46 @@ class _Windows:
             ]
             before = [t // 2 for t in total]
         else:
-            before = [0] * self.rank
+            before = [0] * rank
         self.before = before
         self.places = list(np.ndindex(*size))
         # Room for every window, and for what strides leave over at the end.
-        self.after = [
+        after = [
             tf.maximum((self.out[i] - 1) * s + k - before[i] - self.shape[i], 0)
             for i, (s, k) in enumerate(zip(self.strides, size))
         ]
-        self.pads = tf.stack([tf.stack([b, a]) for b, a in zip(before, self.after)])
+        self.pads = tf.stack([tf.stack([b, a]) for b, a in zip(before, after)])
         self.padded = self.shape + tf.reduce_sum(self.pads, axis=1)
+        self.span = (self.out - 1) * self.strides + 1
 
-    def split(self, z):
-        padded = tf.pad(z, self.pads, constant_values=z.dtype.min)
-        return [self._at(padded, place) for place in self.places]
+    def look_up(self, z0, y0, z1, y1):
+        """See `_look_up`; place by place, so that little is held at a time."""
+        then, now = y0, y1
+        for (_, at0, won0), (_, at1, won1) in zip(self._visit(z0, y0), self._visit(z1, y1)):
+            then, now = tf.where(won1, at0, then), tf.where(won0, at1, now)
+        return then, now
 
-    def _at(self, padded, place):
-        begin = tf.constant(place)
-        end = begin + (self.out - 1) * self.strides + 1
-        return tf.strided_slice(padded, begin, end, self.strides)
-
-    def join(self, parts):
-        total = []
-        for place, part in zip(self.places, parts):
-            begin = tf.constant(place)
-            end = begin + (self.out - 1) * self.strides + 1
-            total.append(
-                tf.raw_ops.StridedSliceGrad(
-                    shape=self.padded, begin=begin, end=end, strides=self.strides, dy=part
-                )
+    def scatter(self, grad0, grad1, z0, y0, z1, y1):
+        """Adjoints of the input, `grad0` for the winners at the start and `grad1` for those at the end."""
+        total = tf.zeros(self.padded, grad0.dtype)
+        zero = tf.zeros([], grad0.dtype)
+        for (bounds, _, won0), (_, _, won1) in zip(self._visit(z0, y0), self._visit(z1, y1)):
+            part = tf.where(won0, grad0, zero) + tf.where(won1, grad1, zero)
+            begin, end = bounds
+            total += tf.raw_ops.StridedSliceGrad(
+                shape=self.padded, begin=begin, end=end, strides=self.strides, dy=part
             )
-        return tf.slice(tf.add_n(total), tf.stack(self.before), self.shape)
+        return tf.slice(total, tf.stack(self.before), self.shape)
+
+    def _visit(self, z, y):
+        """Per place its bounds, what is there, and where it is the first with the maximum."""
+        padded, seen = tf.pad(z, self.pads, constant_values=z.dtype.min), tf.zeros_like(y, tf.bool)
+        for place in self.places:
+            begin, end = tf.constant(place), self.span + place
+            values = tf.strided_slice(padded, begin, end, self.strides)
+            won = tf.equal(values, y) & ~seen
+            seen |= won
+            yield (begin, end), values, won
 
 
 # Softmax

@@ -272,7 +272,7 @@ def _recipe_secant(output, inters, steps):
         made = _replay(plan.ops, values, plan.ys)
         runs.append((made, sources, values[plan.ys[0].ref()]))
     (made, xs, y), (after, _, _) = runs
-    parts = _reverse(_pair(made, after), [y], [tf.ones_like(y)], xs, SECANT_RULES)
+    parts = _reverse(_pair(made, after, _axes_of_rows(made, xs)), [y], [tf.ones_like(y)], xs, SECANT_RULES)
     return [tf.add_n(p)[: tf.shape(p[0])[0] // (steps + 1) * steps] if p else None for p in parts]
 
 
@@ -863,7 +863,9 @@ class _Plan:
         values = self.values(self.xs, new, copies)
         # Replacements of an unknown number of rows may be more than a known batch.
         sure = self.rows is None or all(t.shape.rank and t.shape.as_list()[0] for t in new)
-        _replay(self.ops, values, self.ys, copies if self.rows is not None else 1, self.axis if sure else None)
+        _replay(
+            self.ops, values, self.ys, copies if self.rows is not None else 1, self.axis if sure else None
+        )
         return [values.get(y.ref(), y) for y in self.ys]
 
     def values(self, sources, new, copies=1):
@@ -2090,7 +2092,14 @@ class _Block:
                 self.cuts = _Cuts(made, rows, size, self.weights if walk.long else None)
                 self.ends = [(op, *self.cuts.ends(op)) for op in made]
             else:
-                self.ends = _pair(made, after)
+                axes = {self.values[t].ref(): a for t, a in plan.axis.items() if t in self.values}
+                if plan.rows == 1:
+                    axes = ONE_ROW
+                elif plan.rows is not None:  # one step at a time
+                    for tensor in (t for op in made for t in (*op.inputs, *op.outputs)):
+                        if axes.get(tensor.ref(), UNKNOWN) == UNKNOWN:
+                            axes[tensor.ref()] = _axis_by_size(tensor, plan.rows)
+                self.ends = _pair(made, after, axes)
 
     def _run(self, alphas, copies, targets=None):
         """Replays what follows the frontier at `alphas`, a pair of `[copies, 1 or B]`."""
@@ -2319,7 +2328,7 @@ def backpropagate(
                 f"{function}: other has {len(after)} ops between its ys and xs, expected the "
                 f"{len(made)} of ys and xs. Make it with graph_replace(ys, xs, ...)."
             )
-        ends = _pair(made, after)
+        ends = _pair(made, after, _axes_of_rows(made, flat_xs))
     with tf.name_scope(name):
         seeds = [
             tf.ones_like(y) if seed is None else _weight(function, y, seed) for y, seed in zip(flat_ys, seeds)
@@ -2378,9 +2387,42 @@ def _reverse(ends, ys, seeds, targets, rules, summed=False):
     return [adjoints.get(t.ref(), []) for t in targets]
 
 
-def _pair(made, after):
-    """Ops and their twins at the other end, for `_reverse`."""
-    return [(op, _End(op), _End(twin)) for op, twin in zip(_group(made), _group(after))]
+def _pair(made, after, axes):
+    """Ops and their twins at the other end, for `_reverse`.
+
+    `axes` has the axis that carries the rows, of tensors of `made`, where it is known.
+    """
+    for op in (
+        reversed(made) if axes is not ONE_ROW else ()
+    ):  # what a loop returns is an Identity of its output
+        if op.type == "Identity" and op.outputs[0].ref() in axes:
+            axes.setdefault(op.inputs[0].ref(), axes[op.outputs[0].ref()])
+    return [(op, _End(op, axes=axes), _End(twin, axes=axes)) for op, twin in zip(_group(made), _group(after))]
+
+
+ONE_ROW = "one row"
+
+
+def _axes_of_rows(ops, xs):
+    """`ref()` -> the axis that carries the rows, of what `ops` compute from `xs`; or `ONE_ROW`."""
+    axes = {x.ref(): 0 for x in xs if x.shape.rank}
+    rows = next((x.shape.as_list()[0] for x in xs if x.shape.rank), None)
+    if rows == 1:
+        return ONE_ROW
+    for op in ops:
+        inputs = [axes.get(t.ref()) for t in op.inputs]
+        if op.type not in SHAPES and any(axis is not None for axis in inputs):
+            axis = None if UNKNOWN in inputs else _row_axis(op, inputs, rows)
+            axes.update((t.ref(), UNKNOWN if axis is None else axis) for t in op.outputs)
+    return axes
+
+
+def _axis_by_size(tensor, rows):
+    """The only axis that can have so many rows, or `UNKNOWN`."""
+    if rows is None or not tensor.shape.is_fully_defined():
+        return UNKNOWN
+    found = [axis for axis, size in enumerate(tensor.shape.as_list()) if size and size % rows == 0]
+    return found[0] if len(found) == 1 and tensor.shape.as_list()[found[0]] == rows else UNKNOWN
 
 
 class _Island:
@@ -2431,8 +2473,8 @@ class _End:
     adjoint can go to, and with `keep` and `whole` for what several outputs can share.
     """
 
-    def __init__(self, op, cuts=None, side=0, memo=None):
-        self.op, self.cuts, self.side = op, cuts, side
+    def __init__(self, op, cuts=None, side=0, memo=None, axes=None):
+        self.op, self.cuts, self.side, self.axes = op, cuts, side, axes or {}
         self.memo = {} if memo is None else memo
         self.type, self.slots, self.summed = op.type, (), False
 
@@ -2462,6 +2504,25 @@ class _End:
             self.cuts.led.add(result.ref())
         return self.cuts.cut(result, self.side)
 
+    def by_row(self, like):
+        """A function from values of a tensor of the op to `[rows, values]` (and `back`); None if unknown."""
+        if self.cuts is not None:
+            count = self.cuts.count
+            return lambda t, back=None: tf.reshape(t, [count, -1] if back is None else tf.shape(back))
+        if self.axes == ONE_ROW:
+            return lambda t, back=None: tf.reshape(t, [1, -1] if back is None else tf.shape(back))
+        axis, rank = self.axes.get(like.ref(), UNKNOWN), like.shape.rank
+        if axis == UNKNOWN or rank is None:
+            return None
+        order = [axis, *(i for i in range(rank) if i != axis)]
+
+        def by_row(t, back=None):
+            if back is None:
+                return tf.reshape(tf.transpose(t, order), [tf.shape(t)[axis], -1])
+            return tf.transpose(tf.reshape(t, tf.gather(tf.shape(back), order)), np.argsort(order))
+
+        return by_row
+
     def slopes(self, slot=0):
         """TensorFlow's derivative of an elementwise or pooling op, for an adjoint of ones."""
         return self.whole(("slopes", slot), lambda op: self.pull(tf.ones_like(op.outputs[0]), slot))
@@ -2482,7 +2543,7 @@ class _Cuts:
     def __init__(self, made, sources, steps, widths=None):
         self.steps, self.known, self.bounds = steps, {}, {}
         self.widths = widths  # of the steps; None where no rule shall sum over them by itself
-        self.rows = {t.ref() for t in sources}
+        self.rows, self.source = {t.ref() for t in sources}, sources[-1]
         self.led = set(self.rows)  # with as many rows as the sources, which saves most bounds
         for op in made:
             rows = [t.ref() for t in op.inputs if t.ref() in self.rows]
@@ -2490,6 +2551,17 @@ class _Cuts:
                 self.rows.update(t.ref() for t in op.outputs)
                 if all(r in self.led for r in rows) and not (op.type == "Reshape" and _merges(op)):
                     self.led.update(t.ref() for t in op.outputs)
+
+    @property
+    def count(self):
+        """How many rows the intervals have together."""
+        key = "count"
+        if key not in self.bounds:
+            total = self.source.shape.as_list()[0]
+            known = total is not None and isinstance(self.steps, int)
+            self.bounds[key] = tf.shape(self.source)[0] if not known else total
+            self.bounds[key] -= self.bounds[key] // (self.steps + 1)
+        return self.bounds[key]
 
     def of(self, tensor, side):
         """The starts (side 0) or ends (side 1) of what has rows; anything else as it is."""
@@ -2535,12 +2607,27 @@ class _Cuts:
 
 
 def _default_rule(op, other, grads):
-    """TensorFlow's own gradient; with two ends, the mean of it at both."""
+    """TensorFlow's own gradient; with two ends, the mean of it at both, made complete row by row.
+
+    Where the rows of the batch cannot be told apart, the mean stays as it is: a correction of all of
+    them together would leak from one to the other.
+    """
     here = _own_gradient(op, grads)
     if other is None:
         return here
     there = _own_gradient(other, grads)
-    return [None if a is None or b is None else (a + b) / 2 for a, b in zip(here, there)]
+    result = [None if a is None or b is None else (a + b) / 2 for a, b in zip(here, there)]
+    ins = [(i, op.by_row(op.op.inputs[i])) for i, grad in enumerate(result) if grad is not None]
+    outs = [(i, op.by_row(op.op.outputs[i])) for i, grad in enumerate(grads) if grad is not None]
+    if any(by_row is None for _, by_row in ins + outs):
+        return result
+    found = _completed(
+        [[by_row(t) for t in (here[i], there[i], op.inputs[i], other.inputs[i])] for i, by_row in ins],
+        [[by_row(t) for t in (grads[i], op.outputs[i], other.outputs[i])] for i, by_row in outs],
+    )
+    for (i, by_row), grad in zip(ins, found):
+        result[i] = by_row(tf.cast(grad, result[i].dtype), back=op.inputs[i])
+    return result
 
 
 def _own_gradient(op, grads, inputs=None):
@@ -2583,6 +2670,77 @@ def _ratio(a, b):
     return tf.math.divide_no_nan(a, b)
 
 
+def _completed(ins, outs):
+    """The mean of two gradients, made complete: g . (y1 - y0) = sum over inputs of grad . (z1 - z0).
+
+    What is missing is shared in proportion to what the inputs contribute by the gradients at either
+    end, whatever its sign, so that an input without an influence gets nothing; where no gradient tells,
+    in proportion to the squares of their changes.
+
+    Args:
+      ins: matrices `[rows, values]`: per input, its gradients at both ends, and its values there.
+      outs: per output, its adjoint, and its values at both ends.
+
+    Returns:
+      Per input, a matrix, in float32 at least.
+    """
+    ins, outs = ([[_widen(t) for t in part] for part in parts] for parts in (ins, outs))
+    missing = rounding = weight = square = 0.0
+    for g, y0, y1 in outs:
+        missing += _row_sum(_inner(g, _finite(y1 - y0)))
+        rounding += _row_sum(tf.abs(g) * _finite(tf.maximum(tf.abs(y0), tf.abs(y1))))
+    sizes, changes, means = [], [], []
+    for grad0, grad1, z0, z1 in ins:
+        grad0, grad1, change = _finite(grad0), _finite(grad1), _finite(z1 - z0)
+        means.append((grad0 + grad1) / 2)
+        changes.append(change)
+        sizes.append(tf.abs(grad0) + tf.abs(grad1))
+        missing -= _row_sum(_inner(means[-1], change))
+        weight += _row_sum(sizes[-1] * tf.abs(change))
+        square += _row_sum(_inner(change, change))
+    rounding *= 8 * _epsilon(rounding.dtype)
+    missing = tf.where(tf.abs(missing) > rounding, missing, tf.zeros_like(missing))
+    by_weight = _finite(_ratio(missing, weight))
+    by_square = tf.where(weight > 0, tf.zeros_like(missing), _finite(_ratio(missing, square)))
+    return [
+        mean
+        + tf.cast(by_weight * size, mean.dtype) * tf.sign(change)
+        + tf.cast(by_square, mean.dtype) * change
+        for mean, size, change in zip(means, sizes, changes)
+    ]
+
+
+def _inner(a, b):
+    """What each entry adds to the change of a real number; TensorFlow's gradients are conjugate."""
+    return tf.math.real(tf.math.conj(a) * b) if a.dtype.is_complex else a * b
+
+
+def _pointwise(op, other, grads):
+    """Elementwise ops of several inputs, which may be broadcast: the default rule entry by entry."""
+    like = op.outputs[0]
+    shape = tf.shape(like)
+
+    def at(end):
+        ins = [tf.broadcast_to(t, shape) if i in op.slots else t for i, t in enumerate(end.inputs)]
+        made = []
+        _copy(op.type, ins, op.node_def.attr, made, "gradient_of")
+        varying = [ins[i] for i in op.slots]
+        found = tf.gradients(made[0].outputs, varying, grads, stop_gradients=ins)
+        return [(t, tf.zeros_like(t) if g is None else g) for t, g in zip(varying, found)]
+
+    def column(t):
+        return tf.reshape(t, [-1, 1])
+
+    ins = [[column(t) for t in (g0, g1, z0, z1)] for (z0, g0), (z1, g1) in zip(at(op), at(other))]
+    found = _completed(ins, [[column(t) for t in (grads[0], like, other.outputs[0])]])
+    result = [None] * len(op.inputs)
+    for i, grad in zip(op.slots, found):
+        z = op.inputs[i]
+        full = _restore_shape(tf.reshape(tf.cast(grad, z.dtype), shape), like.shape)
+        result[i] = _unbroadcast(full, z)
+    return result
+
+
 def _ramp(op, other, above):
     """Slope of max(z, 0), `above(end)`: the share of the interval above 0. No cancellation, no branch."""
     size0, size1 = (end.whole("size", lambda op: tf.abs(op.inputs[0])) for end in (op, other))
@@ -2614,6 +2772,31 @@ def _abs_slope(op, other):
     return _ratio(z0 + z1, tf.abs(z0) + tf.abs(z1))
 
 
+def _complex_abs(op, other, grads):
+    """|z1| - |z0| = (z0 + z1) . (z1 - z0) / (|z0| + |z1|), in the plane."""
+    (z0,), (z1,) = op.inputs, other.inputs
+    slope = _ratio(grads[0], op.outputs[0] + other.outputs[0])
+    return [tf.cast(slope, z0.dtype) * (z0 + z1)]
+
+
+def _norm(op, other, grads):
+    """EuclideanNorm, likewise."""
+    z0, z1 = op.inputs[0], other.inputs[0]
+    spread = _spreader(op)
+    return [spread(_ratio(grads[0], op.outputs[0] + other.outputs[0])) * (z0 + z1), None]
+
+
+def _spreader(op):
+    """A function that lays out values of a reduction's output over the axes of its input."""
+    axes, shape = op.inputs[1], tf.shape(op.inputs[0])
+    if op.get_attr("keep_dims"):
+        return lambda y: y
+    rank = tf.size(shape)
+    places = tf.cast(tf.reshape(axes, [-1]), tf.int32)
+    ones = tf.reduce_max(tf.one_hot(places % rank, rank, dtype=tf.int32), axis=0)
+    return lambda y: tf.reshape(y, tf.where(ones > 0, 1, shape))
+
+
 def _sqrt_slope(op, other):
     def root(z):  # whose own slope at 0 is not infinite, for training
         some = z > 0
@@ -2630,7 +2813,8 @@ def _rsqrt_slope(op, other):
 
 def _finite(tensor):
     """A derivative that is not finite at equal ends counts as 0."""
-    return tf.where(tf.math.is_finite(tensor), tensor, tf.zeros([], tensor.dtype))
+    finite = tf.math.is_finite(tf.abs(tensor) if tensor.dtype.is_complex else tensor)
+    return tf.where(finite, tensor, tf.zeros([], tensor.dtype))
 
 
 def _smooth_slope(op, other, slot=0):
@@ -2667,7 +2851,7 @@ def _bent_slope(op, other):
 def _power(op, other, grads):
     """Pow with one input on the path is elementwise."""
     if len(op.slots) > 1:
-        return _default_rule(op, other, grads)
+        return _pointwise(op, other, grads)
     slot = op.slots[0]
     slope = op.keep("slope", lambda: _smooth_slope(op, other, slot))
     result = [None, None]
@@ -2715,18 +2899,28 @@ def _product(op, other, grads):
 def _quotient(op, other, grads):
     """y = a r with r = 1 / b, whose slope is -1 / (b0 b1)."""
     (a0, b0), (a1, b1) = op.inputs, other.inputs
+    invert = (lambda b: _ratio(tf.ones([], b.dtype), b)) if op.type == "DivNoNan" else (lambda b: 1 / b)
 
     def means():
         if len(op.slots) == 2:
-            return _means(a0, a1, 1 / b0, 1 / b1)
-        return (1 / b0 if b0 is b1 else (1 / b0 + 1 / b1) / 2), (a0 if a0 is a1 else (a0 + a1) / 2)
+            return _means(a0, a1, invert(b0), invert(b1))
+        return (
+            invert(b0) if b0 is b1 else (invert(b0) + invert(b1)) / 2,
+            a0 if a0 is a1 else (a0 + a1) / 2,
+        )
+
+    def fall():
+        if op.type != "DivNoNan":
+            return -1 / (b0 * b1)
+        jumps = tf.equal(b0 * b1, 0)  # where 1 / b counts as 0
+        return tf.where(jumps, _ratio(invert(b1) - invert(b0), b1 - b0), -invert(b0) * invert(b1))
 
     inverse, mean = op.keep("means", means)
     result = [None, None]
     if 0 in op.slots:
         result[0] = _unbroadcast(grads[0] * inverse, a0)
     if 1 in op.slots:
-        result[1] = _unbroadcast(-grads[0] * mean / (b0 * b1), b0)
+        result[1] = _unbroadcast(grads[0] * mean * op.keep("fall", fall), b0)
     return result
 
 
@@ -2759,17 +2953,19 @@ def _means(a0, a1, b0, b1):
 
 def _middle(op, other, grads):
     """Bilinear and quadratic ops: the gradient at the middle of the interval is exact."""
-    if len(op.slots) == 1 and op.type != "SquaredDifference":
-        return _linear(op, other, grads)
+    if len(op.slots) == 1 and op.type not in ("SquaredDifference", "L2Loss"):
+        return _own_gradient(op, grads)
+    if len(op.slots) > 2:
+        return _default_rule(op, other, grads)
     middle = [
-        a if a is b or not a.dtype.is_floating else (a + b) / 2 for a, b in zip(op.inputs, other.inputs)
+        a if a is b or not _carries_gradient(a) else (a + b) / 2 for a, b in zip(op.inputs, other.inputs)
     ]
     return _own_gradient(op, grads, middle)
 
 
 def _linear(op, other, grads):
     """Ops that are affine in what varies have one gradient everywhere."""
-    if len(op.slots) > 1 and isinstance(AFFINE[op.type], tuple) and op.type != "SelectV2":
+    if len(op.slots) > 1 and isinstance(AFFINE.get(op.type), tuple) and op.type != "SelectV2":
         # A convolution whose filters are on the path too is bilinear.
         return _default_rule(op, other, grads)
     return _own_gradient(op, grads)
@@ -2837,6 +3033,13 @@ def _choice(compare):
     return rule
 
 
+def _old_select(op, other, grads):
+    """Select, whose condition may have one entry per row."""
+    if op.op.inputs[0].shape.rank == op.op.inputs[1].shape.rank is not None:
+        return _select(op, other, grads)
+    return _linear_in(1, 2)(op, other, grads)
+
+
 def _select(op, other, grads):
     """SelectV2: as Maximum where the condition depends on the path, linear where it does not."""
     (c0, a0, b0), (c1, a1, b1) = op.inputs, other.inputs
@@ -2875,16 +3078,7 @@ def _reduced_choice(op, other, grads):
     """The rule of the reductions Max and Min; see `_pool`."""
     z0, z1 = op.inputs[0], other.inputs[0]
     axes = op.inputs[1]
-    keep = op.get_attr("keep_dims")
-
-    def spread(y):
-        if keep:
-            return y
-        shape = tf.shape(z0)
-        rank = tf.size(shape)
-        places = tf.cast(tf.reshape(axes, [-1]), tf.int32)
-        ones = tf.reduce_max(tf.one_hot(places % rank, rank, dtype=tf.int32), axis=0)
-        return tf.reshape(y, tf.where(ones > 0, 1, shape))
+    spread = _spreader(op)
 
     def total(values):
         return tf.reduce_sum(values, axis=axes, keepdims=True)
@@ -3196,41 +3390,115 @@ def _row_sum(tensor):
     return tf.reduce_sum(tensor, axis=-1, keepdims=True)
 
 
+def _real(rule):
+    """The rule of elementwise ops and products, for real numbers; complex ones take the general rule."""
+
+    def either(op, other, grads):
+        tensors = [*op.op.outputs[:1], *(op.op.inputs[i] for i in op.slots)]
+        return (_pointwise if any(t.dtype.is_complex for t in tensors) else rule)(op, other, grads)
+
+    return either
+
+
+def _linear_in(*slots):
+    """The rule of ops that are affine in these inputs together, where the others stay as they are."""
+
+    def rule(op, other, grads):
+        fixed = [pair for i, pair in enumerate(zip(op.inputs, other.inputs)) if i not in op.slots]
+        still = all(a is b or a.op.type == b.op.type == "Const" for a, b in fixed)
+        if still and set(op.slots) <= set(slots):
+            return _own_gradient(op, grads)
+        return _default_rule(op, other, grads)
+
+    return rule
+
+
 _SMOOTH = _types(
     """
     Softplus Softsign Sigmoid Tanh Erf Erfc Sin Cos Tan Exp Expm1 Log Log1p Sinh Cosh Asin Acos Atan
-    Asinh Acosh Atanh Lgamma Digamma
+    Asinh Acosh Atanh Lgamma Digamma Erfinv Ndtri Dawsn Expint FresnelCos FresnelSin Spence BesselI0 BesselI0e
+    BesselI1 BesselI1e BesselJ0 BesselJ1 BesselK0 BesselK0e BesselK1 BesselK1e BesselY0 BesselY1
+    """
+)
+_POINTWISE = _types(
+    "Angle Atan2 Betainc ClipByValue Igamma Igammac MulNoNan NextAfter Polygamma Xdivy Xlog1py Xlogy Zeta"
+)
+_EVERY = range(1000)
+# Linear ops that are not among `AFFINE`, or read indices that may move: type -> slots of the inputs in
+# which they are affine together.
+_LINEAR = {
+    **dict.fromkeys(
+        _types(
+            """
+            BatchToSpace CheckNumerics CheckNumericsV2 Conj ConjugateTranspose CropAndResize Diag
+            DiagPart DynamicPartition EnsureShape ExtractImagePatches ExtractVolumePatches FFT
+            FFT2D FFT3D Gather GatherNd GatherV2 IFFT IFFT2D IFFT3D IRFFT IRFFT2D Imag
+            ImageProjectiveTransformV2 ImageProjectiveTransformV3 MatrixBandPart MatrixDiag
+            MatrixDiagPart MatrixDiagPartV2 MatrixDiagPartV3 MatrixDiagV2 MatrixDiagV3
+            MirrorPadGrad RFFT RFFT2D Real ResizeBicubic Reverse ReverseSequence ScaleAndTranslate
+            SegmentMean SegmentSum Snapshot SpaceToBatch SparseSegmentMean
+            SparseSegmentMeanWithNumSegments SparseSegmentSqrtN SparseSegmentSqrtNWithNumSegments
+            SparseSegmentSum SparseSegmentSumWithNumSegments UnsortedSegmentSum
+            """
+        ),
+        (0,),
+    ),
+    **dict.fromkeys(("AvgPoolGrad", "AvgPool3DGrad", "Fill", "ScatterNd"), (1,)),
+    **dict.fromkeys(("MatrixSetDiag", "MatrixSetDiagV2", "MatrixSetDiagV3", "BiasAddV1", "Complex"), (0, 1)),
+    **dict.fromkeys(
+        (
+            "TensorScatterAdd",
+            "TensorScatterSub",
+            "TensorScatterUpdate",
+            "ScatterNdNonAliasingAdd",
+        ),
+        (0, 2),
+    ),
+    **dict.fromkeys(("AccumulateNV2", "Concat", "DynamicStitch", "ParallelDynamicStitch"), _EVERY),
+    "StridedSliceGrad": (4,),
+    "TensorStridedSliceUpdate": (0, 4),
+}
+_BILINEAR = _types(
+    """
+    BatchMatMul BatchMatMulV2 BatchMatMulV3 Conv2DBackpropFilter Conv3DBackpropFilterV2 Cross
+    DepthwiseConv2dNativeBackpropFilter Einsum SparseMatMul SparseTensorDenseMatMul TridiagonalMatMul
     """
 )
 
-# op type -> rule(op, other, grads). What is not listed gets the mean of its gradient at both ends.
+# op type -> rule(op, other, grads). What is not listed gets `_default_rule`.
 SECANT_RULES = {
     **dict.fromkeys((t for t, slots in AFFINE.items() if slots not in ("all", "one")), _linear),
     **dict.fromkeys(("AddN", "Pack", "ConcatV2", "BiasAddGrad"), _linear),
-    **dict.fromkeys(_SMOOTH, _elementwise(_smooth_slope)),
+    **{kind: _linear_in(*slots) for kind, slots in _LINEAR.items()},
+    **dict.fromkeys(_SMOOTH, _real(_elementwise(_smooth_slope))),
+    **dict.fromkeys(_POINTWISE, _pointwise),
     **dict.fromkeys(("Elu", "Selu"), _elementwise(_bent_slope)),
     "Relu": _elementwise(_relu_slope),
     "Relu6": _elementwise(_relu6_slope),
     "LeakyRelu": _elementwise(_leaky_relu_slope),
     "Abs": _elementwise(_abs_slope),
-    "Sqrt": _elementwise(_sqrt_slope),
-    "Rsqrt": _elementwise(_rsqrt_slope),
-    "Square": _elementwise(lambda op, other: op.inputs[0] + other.inputs[0]),
+    "ComplexAbs": _complex_abs,
+    "Sqrt": _real(_elementwise(_sqrt_slope)),
+    "Rsqrt": _real(_elementwise(_rsqrt_slope)),
+    "Square": _real(_elementwise(lambda op, other: op.inputs[0] + other.inputs[0])),
     **dict.fromkeys(
         ("Reciprocal", "Inv"),
-        _elementwise(lambda op, other: -op.outputs[0] * other.outputs[0]),
+        _real(_elementwise(lambda op, other: -op.outputs[0] * other.outputs[0])),
     ),
-    "Pow": _power,
+    "Pow": _real(_power),
     **dict.fromkeys(("Add", "AddV2"), _sum_rule(1, 1)),
     "Sub": _sum_rule(1, -1),
-    "Mul": _product,
-    "RealDiv": _quotient,
+    "Mul": _real(_product),
+    **dict.fromkeys(("RealDiv", "Div", "DivNoNan"), _real(_quotient)),
     "SquaredDifference": _middle,
+    "L2Loss": _middle,
+    "EuclideanNorm": _norm,
     "MatMul": _matmul,
-    **dict.fromkeys(("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum"), _middle),
+    **dict.fromkeys(_BILINEAR, _middle),
     "Maximum": _choice(tf.greater_equal),
     "Minimum": _choice(tf.less_equal),
     "SelectV2": _select,
+    "Select": _old_select,
     **dict.fromkeys(("Max", "Min"), _reduced_choice),
     **dict.fromkeys(("MaxPool", "MaxPool3D"), _pool),
     "Softmax": _softmax(lambda g, p, wp, mean: mean * g - tf.reduce_sum(wp * _row_sum(p * g), axis=0)),

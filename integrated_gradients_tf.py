@@ -698,9 +698,9 @@ class _Plan:
     # What is there
 
     def _inline_calls(self):
-        """Rebuilds the path once at `xs` where function calls hide its ops."""
+        """Rebuilds the path once at `xs` where function calls, or one op for many, hide its ops."""
         ops = _ops_between(self.ys + self.layers, self.xs)
-        if not any(op.type in CALLS for op in ops):
+        if not any(op.type in CALLS or _is_layer_norm(op) for op in ops):
             return
         values = {x.ref(): x for x in self.xs}
         _replay(ops, values, self.ys + self.layers)
@@ -1344,6 +1344,8 @@ def _replay(ops, values, keep, copies=1, axis=None):
             outputs = _copy(rise.type, pooled, rise.node_def.attr, made, rise.name)
         elif op.type in BATCH_NORMS and not op.get_attr("is_training") and _only_first(op):
             outputs = _batch_norm(op, inputs, made)
+        elif _is_layer_norm(op):
+            outputs = _layer_norm(op, inputs, made)
         else:
             if op.type == "Reshape" and copies != 1:
                 inputs[1] = _scale_shape(op, inputs[1], copies)
@@ -1497,6 +1499,32 @@ def _batch_norm(op, inputs, made):
     product = tf.cast(factor, x.dtype) * x
     result = product + tf.cast(shift, x.dtype)
     made.extend((product.op, result.op))
+    return [result, *op.outputs[1:]]
+
+
+def _is_layer_norm(op):
+    """The layer normalization of Keras 2: batch norm in training mode of one image, a channel per row."""
+    return (
+        op.type in BATCH_NORMS
+        and op.get_attr("is_training")
+        and op.get_attr("data_format").startswith(b"NC")
+        and bool(op.inputs[0].shape.rank)
+        and op.inputs[0].shape.as_list()[0] == 1
+        and _only_first(op)
+    )
+
+
+def _layer_norm(op, inputs, made):
+    """The same as products and means, which have rules, and whose norm points can follow."""
+    x, scale, offset = inputs[:3]
+    rank = x.shape.rank
+    axes, shape = [0, *range(2, rank)], [1, -1] + [1] * (rank - 2)
+    wide = tf.cast(x, scale.dtype)
+    centred = wide - tf.reduce_mean(wide, axis=axes, keepdims=True)
+    variance = tf.reduce_mean(tf.square(centred), axis=axes, keepdims=True)
+    normal = centred * tf.math.rsqrt(variance + op.get_attr("epsilon"))
+    result = tf.cast(normal * tf.reshape(scale, shape) + tf.reshape(offset, shape), x.dtype)
+    made.extend(_ops_between([result], inputs[:3]))
     return [result, *op.outputs[1:]]
 
 

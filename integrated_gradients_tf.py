@@ -720,13 +720,13 @@ class _Plan:
     def _inline_calls(self):
         """Rebuilds the path once at `xs` where function calls, or one op for many, hide its ops."""
         self._open_calls()
-        ops = _ops_between(self.ys + self.layers, self.xs)
-        if not any(op.type in CALLS or _is_layer_norm(op) for op in ops):
-            return
-        values = {x.ref(): x for x in self.xs}
-        _replay(ops, values, self.ys + self.layers)
-        self.ys = [values.get(y.ref(), y) for y in self.ys]
-        self.layers = [values.get(t.ref(), t) for t in self.layers]
+        for hides in (lambda op: op.type in CALLS, _is_layer_norm):  # a call may hide the other
+            ops = _ops_between(self.ys + self.layers, self.xs)
+            if any(map(hides, ops)):
+                values = {x.ref(): x for x in self.xs}
+                _replay(ops, values, self.ys + self.layers, axis={})  # of the very shapes
+                self.ys = [values.get(y.ref(), y) for y in self.ys]
+                self.layers = [values.get(t.ref(), t) for t in self.layers]
 
     def _open_calls(self):
         """Writes out a call that returns some of `xs` and what `ys` are made of, as a SavedModel's may."""
@@ -2325,7 +2325,7 @@ def _replay(ops, values, keep, copies=1, axis=None):
     Returns:
       The new ops, dependencies first.
     """
-    made = []
+    made, plain = [], {}
     library = _function_library() if any(op.type in CALLS | LOOPS | BRANCHES for op in ops) else {}
     later = _pooled_first(ops, keep)
     for op in ops:
@@ -2341,8 +2341,10 @@ def _replay(ops, values, keep, copies=1, axis=None):
         elif op.type in BATCH_NORMS and not op.get_attr("is_training") and _only_first(op):
             outputs = _batch_norm(op, inputs, made)
         elif _is_layer_norm(op):
-            outputs = _layer_norm(op, inputs, made)
+            outputs, plain[op.outputs[0].ref()] = _layer_norm(op, inputs, made, values)
         else:
+            if op.type == "Reshape":
+                inputs[0] = plain.get(op.inputs[0].ref(), inputs[0])
             if op.type == "Reshape" and copies not in (1, None):
                 inputs[1] = _scale_shape(op, inputs[1], copies)
             outputs = _emit(op.type, inputs, op.node_def.attr, made, op.name, library)
@@ -2510,18 +2512,41 @@ def _is_layer_norm(op):
     )
 
 
-def _layer_norm(op, inputs, made):
-    """The same as products and means, which have rules, and whose norm points can follow."""
+def _layer_norm(op, inputs, made, values):
+    """The same as products and means, which have rules, and whose norm points can follow.
+
+    Returns its output, and what that is a reshape of: the rows are a channel each to Keras, behind a
+    reshape, but need not leave their axis.
+    """
     x, scale, offset = inputs[:3]
-    rank = x.shape.rank
+    rank, fills = x.shape.rank, [t.op for t in op.inputs[1:3]]
     axes, shape = [0, *range(2, rank)], [1, -1] + [1] * (rank - 2)
-    wide = tf.cast(x, scale.dtype)
+    shaped = op.inputs[0].op if op.inputs[0].op.type == "Reshape" else None
+    last = None
+    if shaped and all(fill.type == "Fill" for fill in fills):
+        sizes = _Rows("replay", None, strict=False).sizes(shaped.inputs[1])
+        last = _last_axes_of(shaped.inputs[0].shape, _times(sizes[2:]) if sizes else None)
+    if last:
+        source, axes = values.get(shaped.inputs[0].ref(), shaped.inputs[0]), last
+        scale, offset = (fill.inputs[1] for fill in fills)
+    else:
+        source, scale, offset = x, tf.reshape(scale, shape), tf.reshape(offset, shape)
+    wide = tf.cast(source, scale.dtype)
     centred = wide - tf.reduce_mean(wide, axis=axes, keepdims=True)
     variance = tf.reduce_mean(tf.square(centred), axis=axes, keepdims=True)
     normal = centred * tf.math.rsqrt(variance + op.get_attr("epsilon"))
-    result = tf.cast(normal * tf.reshape(scale, shape) + tf.reshape(offset, shape), x.dtype)
-    made.extend(_ops_between([result], inputs[:3]))
-    return [result, *op.outputs[1:]]
+    plain = tf.cast(normal * scale + offset, x.dtype)
+    result = plain if source is x else tf.reshape(plain, tf.shape(x))
+    made.extend(_ops_between([result], [source, x, *inputs[1:3]]))
+    return [result, *op.outputs[1:]], plain
+
+
+def _last_axes_of(shape, size):
+    """The last axes that hold so many entries together, or None."""
+    for number in range(1, shape.rank or 0):
+        if size is not None and size == Size(shape[-number:].num_elements() or 0):
+            return list(range(-number, 0))
+    return None
 
 
 def _scale_shape(op, shape, copies):

@@ -3733,8 +3733,8 @@ def _default_rule(op, other, grads):
     result = [None if a is None or b is None else (a + b) / 2 for a, b in zip(here, there)]
     ins = [(i, op.by_row(op.op.inputs[i])) for i, grad in enumerate(result) if grad is not None]
     outs = [(i, op.by_row(op.op.outputs[i])) for i, grad in enumerate(grads) if grad is not None]
-    if any(by_row is None for _, by_row in ins + outs):
-        return result
+    if op.type in LOOPLESS or any(by_row is None for _, by_row in ins + outs):
+        return result  # what a branch that is not taken returns has no value
     found = _completed(
         [[by_row(t) for t in (here[i], there[i], op.inputs[i], other.inputs[i])] for i, by_row in ins],
         [[by_row(t) for t in (grads[i], op.outputs[i], other.outputs[i])] for i, by_row in outs],

@@ -996,9 +996,8 @@ class _Plan:
         values = self.values(self.xs, new, copies)
         # Replacements of an unknown number of rows may be more than a known batch.
         sure = self.rows is None or all(t.shape.rank and t.shape.as_list()[0] for t in new)
-        _replay(
-            self.ops, values, self.ys, copies if self.rows is not None else None, self.axis if sure else None
-        )
+        axis = self.axis if sure else None
+        _replay(self.ops, values, self.ys, copies if self.rows is not None else None, axis)
         return [values.get(y.ref(), y) for y in self.ys]
 
     def values(self, sources, new, copies=1):

@@ -1659,6 +1659,13 @@ def _picked_sizes(rows, op):
     return sizes[begin:end:step]
 
 
+def _cut_sizes(rows, op):
+    sizes, begin, count = rows.sizes(op.inputs[0]), *(rows.ints(t) for t in op.inputs[1:])
+    if None in (sizes, begin, count):
+        return None
+    return sizes[begin[0] :] if count[0] == -1 else sizes[begin[0] : begin[0] + count[0]]
+
+
 def _gathered_sizes(rows, op):
     sizes, at = rows.sizes(op.inputs[0]), rows.ints(op.inputs[1])
     return None if sizes is None or at is None else [sizes[i] for i in at]
@@ -1692,6 +1699,7 @@ def _combined_sizes(combine):
 SIZE_RULES = {
     "StridedSlice": _picked_sizes,
     "GatherV2": _gathered_sizes,
+    "Slice": _cut_sizes,
     **dict.fromkeys(("Pack", "ConcatV2"), _joined_sizes),
     **dict.fromkeys(
         ("Cast", "Identity", "Reshape", "ExpandDims", "Squeeze"), lambda rows, op: rows.sizes(op.inputs[0])
@@ -1726,6 +1734,27 @@ def _working_on(axes):
     return rule
 
 
+def _working_on_all(axes):
+    """Likewise of ops whose inputs are matched one by one along the axes that they keep."""
+    alone = _working_on(axes)
+
+    def rule(rows, op, at):
+        if not all(isinstance(p, Place) for p in at):
+            return LOST
+        found = [alone(rows, op, [at[0]]), _meet(at)]
+        return next((f for f in found if isinstance(f, str)), at[0])
+
+    return rule
+
+
+def _segmented_place(rows, op, at):
+    """Segments are made of the axes that the ids have; the axes behind are kept."""
+    rank = op.inputs[1].shape.rank
+    if at[0] is None or any(at[1:]) or rank is None or at[0].axis < rank:
+        return LOST
+    return at[0]._replace(axis=at[0].axis - rank + 1)
+
+
 def _axes_of_input(slot):
     return lambda rows, op, rank: rows.ints(op.inputs[slot])
 
@@ -1756,7 +1785,7 @@ def _broadcast_place(rows, op, at):
 def _chosen_place(rows, op, at):
     """The `Select` of TensorFlow 1, whose condition may have one entry per row."""
     if op.inputs[0].shape.rank == op.outputs[0].shape.rank:
-        return _broadcast_place(rows, op, at)
+        return LOST if None in at else _broadcast_place(rows, op, at)  # it broadcasts nothing
     return _meet(at) if all(isinstance(p, Place) and p.axis == 0 for p in at) else LOST
 
 
@@ -2210,26 +2239,44 @@ def _branched_place(rows, op, at):
 
 UNARY = _types(
     """
-    Abs Acos Acosh Angle Asin Asinh Atan Atanh BesselI0e BesselI1e Cast Ceil CheckNumerics CheckNumericsV2
-    ComplexAbs Conj Cos Cosh Digamma Elu Erf Erfc Erfinv Exp Expm1 Floor Identity Imag Inv Invert IsFinite
-    IsInf IsNan LeakyRelu Lgamma Log Log1p LogicalNot Ndtri Neg OnesLike PreventGradient Real Reciprocal Relu
-    Relu6 Rint Round Rsqrt Selu Sigmoid Sign Sin Sinh Snapshot Softplus Softsign Sqrt Square StopGradient
-    Tan Tanh ZerosLike
+    Abs Acos Acosh Angle Asin Asinh Atan Atanh BesselI0 BesselI0e BesselI1 BesselI1e BesselJ0 BesselJ1
+    BesselK0 BesselK0e BesselK1 BesselK1e BesselY0 BesselY1 Cast Ceil CheckNumerics CheckNumericsV2 ComplexAbs
+    Conj Cos Cosh Dawsn Digamma Elu Erf Erfc Erfinv Exp Expint Expm1 Floor FresnelCos FresnelSin Identity Imag
+    Inv Invert IsFinite IsInf IsNan LeakyRelu Lgamma Log Log1p LogicalNot Ndtri Neg OnesLike PreventGradient
+    Real Reciprocal Relu Relu6 Rint Round Rsqrt Selu Sigmoid Sign Sin Sinh Snapshot Softplus Softsign Spence
+    Sqrt Square StopGradient Tan Tanh ZerosLike
     """
 )
 BROADCASTING = _types(
     """
-    Add AddN AddV2 Atan2 BiasAddV1 Complex Div DivNoNan Equal FloorDiv FloorMod Greater GreaterEqual Igamma
-    Igammac Less LessEqual LogicalAnd LogicalOr Maximum Minimum Mod Mul MulNoNan NotEqual Pow RealDiv SelectV2
-    SquaredDifference Sub TruncateDiv TruncateMod Xdivy Xlog1py Xlogy
+    Add AddN AddV2 Atan2 BiasAddV1 ClipByValue Complex Div DivNoNan Equal FloorDiv FloorMod Greater
+    GreaterEqual Igamma Igammac Less LessEqual LogicalAnd LogicalOr Maximum Minimum Mod Mul MulNoNan NextAfter
+    NotEqual Polygamma Pow RealDiv SelectV2 SquaredDifference Sub TruncateDiv TruncateMod Xdivy Xlog1py Xlogy
+    Zeta
     """
 )
 REDUCTIONS = {"All", "Any", "EuclideanNorm", "Max", "Mean", "Min", "Prod", "Sum", "ArgMax", "ArgMin"}
 OPAQUE = {"While", "StatelessWhile", "If", "StatelessIf", "Switch", "RefSwitch", "Merge", "RefMerge"}
 REPEATABLE = {"All", "Any", "Max", "Mean", "Min"}  # the same of rows as of the same rows several times
-LAST_AXIS = _types("LogSoftmax LRN NthElement Softmax TopK TopKV2 FFT IFFT RFFT IRFFT")
+LAST_AXIS = _types(
+    """
+    FFT HSVToRGB IFFT IRFFT LogSoftmax LRN MatrixDiag MatrixDiagV2 MatrixDiagV3 NthElement RFFT RGBToHSV
+    Softmax TopK TopKV2
+    """
+)
 LAST_TWO_AXES = _types(
-    "BatchMatrixBandPart Cholesky FFT2D IFFT2D IRFFT2D MatrixBandPart MatrixInverse RFFT2D"
+    """
+    BatchMatrixBandPart Cholesky Eig FFT2D IFFT2D IRFFT2D LogMatrixDeterminant MatrixBandPart
+    MatrixDeterminant MatrixDiagPart MatrixDiagPartV2 MatrixDiagPartV3 MatrixExponential MatrixInverse
+    MatrixLogarithm MatrixSquareRoot Qr RFFT2D SelfAdjointEigV2 Svd
+    """
+)
+SYSTEMS = _types("BandedTriangularSolve MatrixSolve MatrixSolveLs MatrixTriangularSolve TridiagonalSolve")
+SEGMENTS = _types(
+    """
+    SegmentMax SegmentMean SegmentMin SegmentProd SegmentSum UnsortedSegmentMax UnsortedSegmentMin
+    UnsortedSegmentProd UnsortedSegmentSum
+    """
 )
 IMAGES = _types(
     """
@@ -2259,6 +2306,8 @@ ROW_RULES = {
     **dict.fromkeys(REDUCTIONS, _reduced_place),
     **dict.fromkeys(LAST_AXIS, _working_on(_last_axes(1))),
     **dict.fromkeys(LAST_TWO_AXES, _working_on(_last_axes(2))),
+    **dict.fromkeys(SYSTEMS, _working_on_all(_last_axes(2))),
+    **dict.fromkeys(SEGMENTS, _segmented_place),
     **dict.fromkeys(IMAGES, _working_on(lambda rows, op, rank: (1, 2))),
     **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), _working_on(lambda rows, op, rank: (1, 2, 3))),
     **dict.fromkeys(("Cumsum", "Cumprod", "CumulativeLogsumexp"), _working_on(_axes_of_input(1))),

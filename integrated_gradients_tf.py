@@ -3516,8 +3516,14 @@ def _reverse(ends, ys, seeds, targets, rules, summed=False):
     """
     live = {t.ref() for t in targets}
     sources = set(live)
-    for op, _, _ in ends:
-        if op.type not in BARRIERS and any(t.ref() in live for t in op.inputs):
+
+    def blocks(op, end):
+        # With two ends it is changes that count, and what is stopped changes too.
+        seen_through = end is not None and op.type in rules and _cancels(op)
+        return op.type in BARRIERS and not seen_through
+
+    for op, _, end in ends:
+        if not blocks(op, end) and any(t.ref() in live for t in op.inputs):
             live.update(t.ref() for t in op.outputs if _carries_gradient(t))
     adjoints = {}
     for y, seed in zip(ys, seeds):
@@ -3531,7 +3537,7 @@ def _reverse(ends, ys, seeds, targets, rules, summed=False):
 
     for op, start, end in reversed(ends):
         slots = [i for i, t in enumerate(op.inputs) if t.ref() in live]
-        if not slots or op.type in BARRIERS:
+        if not slots or blocks(op, end):
             continue
         grads = [None if t.ref() in sources or t.ref() not in live else total(t.ref()) for t in op.outputs]
         if all(g is None for g in grads):
@@ -3548,6 +3554,50 @@ def _reverse(ends, ys, seeds, targets, rules, summed=False):
             if i < len(result) and result[i] is not None:
                 adjoints.setdefault(op.inputs[i].ref(), []).append(result[i])
     return [adjoints.get(t.ref(), []) for t in targets]
+
+
+def _cancels(op):
+    """Whether what a StopGradient stops is an extreme value that is subtracted before an exponential.
+
+    As in `tf.reduce_logsumexp` and softmax by hand, whose values do not depend on it.
+    """
+    if op.type != "StopGradient":
+        return False
+    source = op.inputs[0].op
+    while source.type in CARRIERS:  # of a Select, what is not finite is replaced by 0
+        source = source.inputs[1 if source.type.startswith("Select") else 0].op
+    if source.type not in ("Max", "Min", "Maximum", "Minimum"):
+        return False
+    extremes = {t.ref() for t in source.inputs}
+    differences = [
+        reader.outputs[0]
+        for reader in _readers_of(op.outputs[0], CARRIERS)
+        if reader.type == "Sub" and reader.inputs[0].ref() in extremes
+    ]
+    exponentials = [
+        reader.outputs[0]
+        for difference in differences
+        for reader in _readers_of(difference, CARRIERS | {"Mul", "RealDiv", "Neg", "AddV2"})
+        if reader.type == "Exp"
+    ]
+    return any(
+        reader.type in SUMS for exps in exponentials for reader in _readers_of(exps, CARRIERS | {"Mul"})
+    )
+
+
+CARRIERS = _types("Cast ExpandDims Identity Reshape Select SelectV2 Squeeze StridedSlice")
+SUMS = _types("Add AddN AddV2 BatchMatMul BatchMatMulV2 Einsum MatMul Mean Sum")
+
+
+def _readers_of(tensor, through):
+    """The ops that read a tensor, also by way of ops of these types."""
+    found, stack = {}, [tensor]
+    while stack:
+        for op in stack.pop().consumers():
+            if op not in found:
+                found[op] = None
+                stack.extend(op.outputs[:1] if op.type in through else ())
+    return list(found)
 
 
 def _pair(made, after, axes, rows):
@@ -4668,7 +4718,7 @@ SECANT_RULES = {
     "Conv2D": _convolution(tf.raw_ops.Conv2DBackpropInput, *_CONVOLUTION),
     "DepthwiseConv2dNative": _convolution(tf.raw_ops.DepthwiseConv2dNativeBackpropInput, *_CONVOLUTION),
     "Reshape": _reshape,
-    **dict.fromkeys(("Identity", "IdentityN"), _pass_on),
+    **dict.fromkeys(("Identity", "IdentityN", "StopGradient"), _pass_on),
     "BiasAdd": lambda op, other, grads: [grads[0], None],
 }
 

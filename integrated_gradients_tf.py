@@ -1755,6 +1755,15 @@ def _segmented_place(rows, op, at):
     return at[0]._replace(axis=at[0].axis - rank + 1)
 
 
+def _scattered_place(rows, op, at):
+    """Indices choose along the first axes; what lies behind is kept, in the updates too."""
+    indices = op.inputs[1].shape
+    if at[0] is None or at[1] is not None or at[2] is None or not indices.rank or indices[-1] is None:
+        return LOST
+    updates = at[0]._replace(axis=at[0].axis - indices[-1] + indices.rank - 1)
+    return at[0] if at[0].axis >= indices[-1] and at[2] == updates else LOST
+
+
 def _axes_of_input(slot):
     return lambda rows, op, rank: rows.ints(op.inputs[slot])
 
@@ -2272,6 +2281,7 @@ LAST_TWO_AXES = _types(
     """
 )
 SYSTEMS = _types("BandedTriangularSolve MatrixSolve MatrixSolveLs MatrixTriangularSolve TridiagonalSolve")
+SCATTERS = _types("TensorScatterAdd TensorScatterMax TensorScatterMin TensorScatterSub TensorScatterUpdate")
 SEGMENTS = _types(
     """
     SegmentMax SegmentMean SegmentMin SegmentProd SegmentSum UnsortedSegmentMax UnsortedSegmentMin
@@ -2308,6 +2318,7 @@ ROW_RULES = {
     **dict.fromkeys(LAST_TWO_AXES, _working_on(_last_axes(2))),
     **dict.fromkeys(SYSTEMS, _working_on_all(_last_axes(2))),
     **dict.fromkeys(SEGMENTS, _segmented_place),
+    **dict.fromkeys(SCATTERS, _scattered_place),
     **dict.fromkeys(IMAGES, _working_on(lambda rows, op, rank: (1, 2))),
     **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), _working_on(lambda rows, op, rank: (1, 2, 3))),
     **dict.fromkeys(("Cumsum", "Cumprod", "CumulativeLogsumexp"), _working_on(_axes_of_input(1))),
@@ -3568,11 +3579,10 @@ def _cancels(op):
         source = source.inputs[1 if source.type.startswith("Select") else 0].op
     if source.type not in ("Max", "Min", "Maximum", "Minimum"):
         return False
-    extremes = {t.ref() for t in source.inputs}
     differences = [
         reader.outputs[0]
         for reader in _readers_of(op.outputs[0], CARRIERS)
-        if reader.type == "Sub" and reader.inputs[0].ref() in extremes
+        if reader.type == "Sub" and any(_alike(reader.inputs[0], t) for t in source.inputs)
     ]
     exponentials = [
         reader.outputs[0]
@@ -3587,6 +3597,18 @@ def _cancels(op):
 
 CARRIERS = _types("Cast ExpandDims Identity Reshape Select SelectV2 Squeeze StridedSlice")
 SUMS = _types("Add AddN AddV2 BatchMatMul BatchMatMulV2 Einsum MatMul Mean Sum")
+
+
+def _alike(a, b, depth=4):
+    """Whether two tensors are the same, or made the same way of the same ones, such as `z[:, 0]` twice."""
+    if a is b or not depth or a.op.type != b.op.type or a.value_index != b.value_index:
+        return a is b
+    if a.op.type == "Const":
+        return a.op.get_attr("value") == b.op.get_attr("value")
+    if not a.op.inputs or len(a.op.inputs) != len(b.op.inputs) or a.op.type not in CARRIERS:
+        return False
+    same = all(a.op.get_attr(n.name) == b.op.get_attr(n.name) for n in a.op.op_def.attr)
+    return same and all(_alike(*pair, depth - 1) for pair in zip(a.op.inputs, b.op.inputs))
 
 
 def _readers_of(tensor, through):

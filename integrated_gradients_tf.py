@@ -277,7 +277,9 @@ def _recipe_secant(output, inters, steps):
         made = _replay(plan.ops, values, plan.ys)
         runs.append((made, sources, values[plan.ys[0].ref()]))
     (made, xs, y), (after, _, _) = runs
-    parts = _reverse(_pair(made, after), [y], [tf.ones_like(y)], xs, SECANT_RULES)
+    parts = _reverse(
+        _pair(made, after, _axes_of_rows(made, xs, [y]), rows), [y], [tf.ones_like(y)], xs, SECANT_RULES
+    )
     return [tf.add_n(p)[: tf.shape(p[0])[0] // (steps + 1) * steps] if p else None for p in parts]
 
 
@@ -717,15 +719,15 @@ class _Plan:
     # What is there
 
     def _inline_calls(self):
-        """Rebuilds the path once at `xs` where function calls hide its ops."""
+        """Rebuilds the path once at `xs` where function calls, or one op for many, hide its ops."""
         self._open_calls()
-        ops = _ops_between(self.ys + self.layers, self.xs)
-        if not any(op.type in CALLS for op in ops):
-            return
-        values = {x.ref(): x for x in self.xs}
-        _replay(ops, values, self.ys + self.layers)
-        self.ys = [values.get(y.ref(), y) for y in self.ys]
-        self.layers = [values.get(t.ref(), t) for t in self.layers]
+        for hides in (lambda op: op.type in CALLS, _is_layer_norm):  # a call may hide the other
+            ops = _ops_between(self.ys + self.layers, self.xs)
+            if any(map(hides, ops)):
+                values = {x.ref(): x for x in self.xs}
+                _replay(ops, values, self.ys + self.layers, axis={})  # of the very shapes
+                self.ys = [values.get(y.ref(), y) for y in self.ys]
+                self.layers = [values.get(t.ref(), t) for t in self.layers]
 
     def _open_calls(self):
         """Writes out a call that returns some of `xs` and what `ys` are made of, as a SavedModel's may."""
@@ -1660,6 +1662,13 @@ def _picked_sizes(rows, op):
     return sizes[begin:end:step]
 
 
+def _cut_sizes(rows, op):
+    sizes, begin, count = rows.sizes(op.inputs[0]), *(rows.ints(t) for t in op.inputs[1:])
+    if None in (sizes, begin, count):
+        return None
+    return sizes[begin[0] :] if count[0] == -1 else sizes[begin[0] : begin[0] + count[0]]
+
+
 def _gathered_sizes(rows, op):
     sizes, at = rows.sizes(op.inputs[0]), rows.ints(op.inputs[1])
     return None if sizes is None or at is None else [sizes[i] for i in at]
@@ -1693,6 +1702,7 @@ def _combined_sizes(combine):
 SIZE_RULES = {
     "StridedSlice": _picked_sizes,
     "GatherV2": _gathered_sizes,
+    "Slice": _cut_sizes,
     **dict.fromkeys(("Pack", "ConcatV2"), _joined_sizes),
     **dict.fromkeys(
         ("Cast", "Identity", "Reshape", "ExpandDims", "Squeeze"), lambda rows, op: rows.sizes(op.inputs[0])
@@ -1725,6 +1735,36 @@ def _working_on(axes):
         return MIX if at[0].axis in {a % rank for a in along} else at[0]
 
     return rule
+
+
+def _working_on_all(axes):
+    """Likewise of ops whose inputs are matched one by one along the axes that they keep."""
+    alone = _working_on(axes)
+
+    def rule(rows, op, at):
+        if not all(isinstance(p, Place) for p in at):
+            return LOST
+        found = [alone(rows, op, [at[0]]), _meet(at)]
+        return next((f for f in found if isinstance(f, str)), at[0])
+
+    return rule
+
+
+def _segmented_place(rows, op, at):
+    """Segments are made of the axes that the ids have; the axes behind are kept."""
+    rank = op.inputs[1].shape.rank
+    if at[0] is None or any(at[1:]) or rank is None or at[0].axis < rank:
+        return LOST
+    return at[0]._replace(axis=at[0].axis - rank + 1)
+
+
+def _scattered_place(rows, op, at):
+    """Indices choose along the first axes; what lies behind is kept, in the updates too."""
+    indices = op.inputs[1].shape
+    if at[0] is None or at[1] is not None or at[2] is None or not indices.rank or indices[-1] is None:
+        return LOST
+    updates = at[0]._replace(axis=at[0].axis - indices[-1] + indices.rank - 1)
+    return at[0] if at[0].axis >= indices[-1] and at[2] == updates else LOST
 
 
 def _axes_of_input(slot):
@@ -1765,7 +1805,7 @@ def _broadcast_place(rows, op, at):
 def _chosen_place(rows, op, at):
     """The `Select` of TensorFlow 1, whose condition may have one entry per row."""
     if op.inputs[0].shape.rank == op.outputs[0].shape.rank:
-        return _broadcast_place(rows, op, at)
+        return LOST if None in at else _broadcast_place(rows, op, at)  # it broadcasts nothing
     return _meet(at) if all(isinstance(p, Place) and p.axis == 0 for p in at) else LOST
 
 
@@ -2219,26 +2259,45 @@ def _branched_place(rows, op, at):
 
 UNARY = _types(
     """
-    Abs Acos Acosh Angle Asin Asinh Atan Atanh BesselI0e BesselI1e Cast Ceil CheckNumerics CheckNumericsV2
-    ComplexAbs Conj Cos Cosh Digamma Elu Erf Erfc Erfinv Exp Expm1 Floor Identity Imag Inv Invert IsFinite
-    IsInf IsNan LeakyRelu Lgamma Log Log1p LogicalNot Ndtri Neg OnesLike PreventGradient Real Reciprocal Relu
-    Relu6 Rint Round Rsqrt Selu Sigmoid Sign Sin Sinh Snapshot Softplus Softsign Sqrt Square StopGradient
-    Tan Tanh ZerosLike
+    Abs Acos Acosh Angle Asin Asinh Atan Atanh BesselI0 BesselI0e BesselI1 BesselI1e BesselJ0 BesselJ1
+    BesselK0 BesselK0e BesselK1 BesselK1e BesselY0 BesselY1 Cast Ceil CheckNumerics CheckNumericsV2 ComplexAbs
+    Conj Cos Cosh Dawsn Digamma Elu Erf Erfc Erfinv Exp Expint Expm1 Floor FresnelCos FresnelSin Identity Imag
+    Inv Invert IsFinite IsInf IsNan LeakyRelu Lgamma Log Log1p LogicalNot Ndtri Neg OnesLike PreventGradient
+    Real Reciprocal Relu Relu6 Rint Round Rsqrt Selu Sigmoid Sign Sin Sinh Snapshot Softplus Softsign Spence
+    Sqrt Square StopGradient Tan Tanh ZerosLike
     """
 )
 BROADCASTING = _types(
     """
-    Add AddN AddV2 Atan2 BiasAddV1 Complex Div DivNoNan Equal FloorDiv FloorMod Greater GreaterEqual Igamma
-    Igammac Less LessEqual LogicalAnd LogicalOr Maximum Minimum Mod Mul MulNoNan NotEqual Pow RealDiv SelectV2
-    SquaredDifference Sub TruncateDiv TruncateMod Xdivy Xlog1py Xlogy
+    Add AddN AddV2 Atan2 BiasAddV1 ClipByValue Complex Div DivNoNan Equal FloorDiv FloorMod Greater
+    GreaterEqual Igamma Igammac Less LessEqual LogicalAnd LogicalOr Maximum Minimum Mod Mul MulNoNan NextAfter
+    NotEqual Polygamma Pow RealDiv SelectV2 SquaredDifference Sub TruncateDiv TruncateMod Xdivy Xlog1py Xlogy
+    Zeta
     """
 )
 REDUCTIONS = {"All", "Any", "EuclideanNorm", "Max", "Mean", "Min", "Prod", "Sum", "ArgMax", "ArgMin"}
 OPAQUE = {"While", "StatelessWhile", "If", "StatelessIf", "Switch", "RefSwitch", "Merge", "RefMerge"}
 REPEATABLE = {"All", "Any", "Max", "Mean", "Min"}  # the same of rows as of the same rows several times
-LAST_AXIS = _types("LogSoftmax LRN NthElement Softmax TopK TopKV2 FFT IFFT RFFT IRFFT")
+LAST_AXIS = _types(
+    """
+    FFT HSVToRGB IFFT IRFFT LogSoftmax LRN MatrixDiag MatrixDiagV2 MatrixDiagV3 NthElement RFFT RGBToHSV
+    Softmax TopK TopKV2
+    """
+)
 LAST_TWO_AXES = _types(
-    "BatchMatrixBandPart Cholesky FFT2D IFFT2D IRFFT2D MatrixBandPart MatrixInverse RFFT2D"
+    """
+    BatchMatrixBandPart Cholesky Eig FFT2D IFFT2D IRFFT2D LogMatrixDeterminant MatrixBandPart
+    MatrixDeterminant MatrixDiagPart MatrixDiagPartV2 MatrixDiagPartV3 MatrixExponential MatrixInverse
+    MatrixLogarithm MatrixSquareRoot Qr RFFT2D SelfAdjointEigV2 Svd
+    """
+)
+SYSTEMS = _types("BandedTriangularSolve MatrixSolve MatrixSolveLs MatrixTriangularSolve TridiagonalSolve")
+SCATTERS = _types("TensorScatterAdd TensorScatterMax TensorScatterMin TensorScatterSub TensorScatterUpdate")
+SEGMENTS = _types(
+    """
+    SegmentMax SegmentMean SegmentMin SegmentProd SegmentSum UnsortedSegmentMax UnsortedSegmentMin
+    UnsortedSegmentProd UnsortedSegmentSum
+    """
 )
 IMAGES = _types(
     """
@@ -2268,6 +2327,9 @@ ROW_RULES = {
     **dict.fromkeys(REDUCTIONS, _reduced_place),
     **dict.fromkeys(LAST_AXIS, _working_on(_last_axes(1))),
     **dict.fromkeys(LAST_TWO_AXES, _working_on(_last_axes(2))),
+    **dict.fromkeys(SYSTEMS, _working_on_all(_last_axes(2))),
+    **dict.fromkeys(SEGMENTS, _segmented_place),
+    **dict.fromkeys(SCATTERS, _scattered_place),
     **dict.fromkeys(IMAGES, _working_on(lambda rows, op, rank: (1, 2))),
     **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), _working_on(lambda rows, op, rank: (1, 2, 3))),
     **dict.fromkeys(("Cumsum", "Cumprod", "CumulativeLogsumexp"), _working_on(_axes_of_input(1))),
@@ -2333,7 +2395,7 @@ def _replay(ops, values, keep, copies=1, axis=None):
     Returns:
       The new ops, dependencies first.
     """
-    made = []
+    made, plain = [], {}
     library = _function_library() if any(op.type in CALLS | LOOPS | BRANCHES for op in ops) else {}
     later = _pooled_first(ops, keep)
     for op in ops:
@@ -2348,7 +2410,11 @@ def _replay(ops, values, keep, copies=1, axis=None):
             outputs = _copy(rise.type, pooled, rise.node_def.attr, made, rise.name)
         elif op.type in BATCH_NORMS and not op.get_attr("is_training") and _only_first(op):
             outputs = _batch_norm(op, inputs, made)
+        elif _is_layer_norm(op):
+            outputs, plain[op.outputs[0].ref()] = _layer_norm(op, inputs, made, values)
         else:
+            if op.type == "Reshape":
+                inputs[0] = plain.get(op.inputs[0].ref(), inputs[0])
             if op.type == "Reshape" and copies not in (1, None):
                 inputs[1] = _scale_shape(op, inputs[1], copies)
             outputs = _emit(op.type, inputs, op.node_def.attr, made, op.name, library)
@@ -2502,6 +2568,55 @@ def _batch_norm(op, inputs, made):
     result = product + tf.cast(shift, x.dtype)
     made.extend((product.op, result.op))
     return [result, *op.outputs[1:]]
+
+
+def _is_layer_norm(op):
+    """The layer normalization of Keras 2: batch norm in training mode of one image, a channel per row."""
+    return (
+        op.type in BATCH_NORMS
+        and op.get_attr("is_training")
+        and op.get_attr("data_format").startswith(b"NC")
+        and bool(op.inputs[0].shape.rank)
+        and op.inputs[0].shape.as_list()[0] == 1
+        and _only_first(op)
+    )
+
+
+def _layer_norm(op, inputs, made, values):
+    """The same as products and means, which have rules, and whose norm points can follow.
+
+    Returns its output, and what that is a reshape of: the rows are a channel each to Keras, behind a
+    reshape, but need not leave their axis.
+    """
+    x, scale, offset = inputs[:3]
+    rank, fills = x.shape.rank, [t.op for t in op.inputs[1:3]]
+    axes, shape = [0, *range(2, rank)], [1, -1] + [1] * (rank - 2)
+    shaped = op.inputs[0].op if op.inputs[0].op.type == "Reshape" else None
+    last = None
+    if shaped and all(fill.type == "Fill" for fill in fills):
+        sizes = _Rows("replay", None, strict=False).sizes(shaped.inputs[1])
+        last = _last_axes_of(shaped.inputs[0].shape, _times(sizes[2:]) if sizes else None)
+    if last:
+        source, axes = values.get(shaped.inputs[0].ref(), shaped.inputs[0]), last
+        scale, offset = (fill.inputs[1] for fill in fills)
+    else:
+        source, scale, offset = x, tf.reshape(scale, shape), tf.reshape(offset, shape)
+    wide = tf.cast(source, scale.dtype)
+    centred = wide - tf.reduce_mean(wide, axis=axes, keepdims=True)
+    variance = tf.reduce_mean(tf.square(centred), axis=axes, keepdims=True)
+    normal = centred * tf.math.rsqrt(variance + op.get_attr("epsilon"))
+    plain = tf.cast(normal * scale + offset, x.dtype)
+    result = plain if source is x else tf.reshape(plain, tf.shape(x))
+    made.extend(_ops_between([result], [source, x, *inputs[1:3]]))
+    return [result, *op.outputs[1:]], plain
+
+
+def _last_axes_of(shape, size):
+    """The last axes that hold so many entries together, or None."""
+    for number in range(1, shape.rank or 0):
+        if size is not None and size == Size(shape[-number:].num_elements() or 0):
+            return list(range(-number, 0))
+    return None
 
 
 def _scale_shape(op, shape, copies):
@@ -3163,7 +3278,9 @@ class _Block:
                 self.cuts = _Cuts(made, rows, size, self.weights if walk.long else None)
                 self.ends = [(op, *self.cuts.ends(op)) for op in made]
             else:
-                self.ends = _pair(made, after)
+                axes = {self.values[t].ref(): a for t, a in plan.axis.items() if t in self.values}
+                rows = size * plan.rows if plan.rows is not None and isinstance(size, int) else None
+                self.ends = _pair(made, after, axes, rows)
 
     def _run(self, alphas, copies, targets=None):
         """Replays what follows the frontier at `alphas`, a pair of `[copies, 1 or B]`."""
@@ -3396,7 +3513,8 @@ def backpropagate(
                 f"{function}: other has {len(after)} ops between its ys and xs, expected the "
                 f"{len(made)} of ys and xs. Make it with graph_replace(ys, xs, ...)."
             )
-        ends = _pair(made, after)
+        rows = flat_xs[0].shape.as_list()[0] if flat_xs[0].shape.rank else None
+        ends = _pair(made, after, _axes_of_rows(made, flat_xs, flat_ys), rows)
     with tf.name_scope(name):
         seeds = [
             tf.ones_like(y) if seed is None else _weight(function, y, seed) for y, seed in zip(flat_ys, seeds)
@@ -3421,8 +3539,14 @@ def _reverse(ends, ys, seeds, targets, rules, summed=False):
     """
     live = {t.ref() for t in targets}
     sources = set(live)
-    for op, _, _ in ends:
-        if op.type not in BARRIERS and any(t.ref() in live for t in op.inputs):
+
+    def blocks(op, end):
+        # With two ends it is changes that count, and what is stopped changes too.
+        seen_through = end is not None and op.type in rules and _cancels(op)
+        return op.type in BARRIERS and not seen_through
+
+    for op, _, end in ends:
+        if not blocks(op, end) and any(t.ref() in live for t in op.inputs):
             live.update(t.ref() for t in op.outputs if _carries_gradient(t))
     adjoints = {}
     for y, seed in zip(ys, seeds):
@@ -3436,7 +3560,7 @@ def _reverse(ends, ys, seeds, targets, rules, summed=False):
 
     for op, start, end in reversed(ends):
         slots = [i for i, t in enumerate(op.inputs) if t.ref() in live]
-        if not slots or op.type in BARRIERS:
+        if not slots or blocks(op, end):
             continue
         grads = [None if t.ref() in sources or t.ref() not in live else total(t.ref()) for t in op.outputs]
         if all(g is None for g in grads):
@@ -3455,9 +3579,96 @@ def _reverse(ends, ys, seeds, targets, rules, summed=False):
     return [adjoints.get(t.ref(), []) for t in targets]
 
 
-def _pair(made, after):
-    """Ops and their twins at the other end, for `_reverse`."""
-    return [(op, _End(op), _End(twin)) for op, twin in zip(_group(made), _group(after))]
+def _cancels(op):
+    """Whether what a StopGradient stops is an extreme value that is subtracted before an exponential.
+
+    As in `tf.reduce_logsumexp` and softmax by hand, whose values do not depend on it.
+    """
+    if op.type != "StopGradient":
+        return False
+    source = op.inputs[0].op
+    while source.type in CARRIERS:  # of a Select, what is not finite is replaced by 0
+        source = source.inputs[1 if source.type.startswith("Select") else 0].op
+    if source.type not in ("Max", "Min", "Maximum", "Minimum"):
+        return False
+    differences = [
+        reader.outputs[0]
+        for reader in _readers_of(op.outputs[0], CARRIERS)
+        if reader.type == "Sub" and any(_alike(reader.inputs[0], t) for t in source.inputs)
+    ]
+    exponentials = [
+        reader.outputs[0]
+        for difference in differences
+        for reader in _readers_of(difference, CARRIERS | {"Mul", "RealDiv", "Neg", "AddV2"})
+        if reader.type == "Exp"
+    ]
+    return any(
+        reader.type in SUMS for exps in exponentials for reader in _readers_of(exps, CARRIERS | {"Mul"})
+    )
+
+
+CARRIERS = _types("Cast ExpandDims Identity Reshape Select SelectV2 Squeeze StridedSlice")
+SUMS = _types("Add AddN AddV2 BatchMatMul BatchMatMulV2 Einsum MatMul Mean Sum")
+
+
+def _alike(a, b, depth=4):
+    """Whether two tensors are the same, or made the same way of the same ones, such as `z[:, 0]` twice."""
+    if a is b or not depth or a.op.type != b.op.type or a.value_index != b.value_index:
+        return a is b
+    if a.op.type == "Const":
+        return a.op.get_attr("value") == b.op.get_attr("value")
+    if not a.op.inputs or len(a.op.inputs) != len(b.op.inputs) or a.op.type not in CARRIERS:
+        return False
+    same = all(a.op.get_attr(n.name) == b.op.get_attr(n.name) for n in a.op.op_def.attr)
+    return same and all(_alike(*pair, depth - 1) for pair in zip(a.op.inputs, b.op.inputs))
+
+
+def _readers_of(tensor, through):
+    """The ops that read a tensor, also by way of ops of these types."""
+    found, stack = {}, [tensor]
+    while stack:
+        for op in stack.pop().consumers():
+            if op not in found:
+                found[op] = None
+                stack.extend(op.outputs[:1] if op.type in through else ())
+    return list(found)
+
+
+def _pair(made, after, axes, rows):
+    """Ops and their twins at the other end, for `_reverse`.
+
+    `axes` has the axis that carries the rows, of tensors of `made`, where it is known; `rows` is their
+    number, if that is.
+    """
+    for op in reversed(made):  # what a loop returns is an Identity of its output
+        if op.type == "Identity" and op.outputs[0].ref() in axes:
+            axes.setdefault(op.inputs[0].ref(), axes[op.outputs[0].ref()])
+    if rows == 1:
+        axes = ONE_ROW
+    elif rows is not None:
+        for tensor in (t for op in made for t in (*op.inputs, *op.outputs)):
+            if axes.get(tensor.ref(), UNKNOWN) == UNKNOWN:
+                axes[tensor.ref()] = _axis_by_size(tensor, rows)
+    return [(op, _End(op, axes=axes), _End(twin, axes=axes)) for op, twin in zip(_group(made), _group(after))]
+
+
+ONE_ROW = "one row"
+
+
+def _axes_of_rows(ops, xs, ys):
+    """`ref()` -> the axis that carries the rows, of what `ops` compute from `xs`."""
+    rows = _Rows("backpropagate", xs[0].shape.as_list()[0] if xs[0].shape.rank else None, strict=False)
+    rows.start(xs)
+    rows.follow(ops, _varying(ops, xs), ys)
+    return {ref: place.axis for ref, place in rows.places.items() if _steps_outside(place)}
+
+
+def _axis_by_size(tensor, rows):
+    """The only axis that can have so many rows, or `UNKNOWN`."""
+    if not tensor.shape.is_fully_defined():
+        return UNKNOWN
+    found = [axis for axis, size in enumerate(tensor.shape.as_list()) if size and size % rows == 0]
+    return found[0] if len(found) == 1 and tensor.shape.as_list()[found[0]] == rows else UNKNOWN
 
 
 class _Island:
@@ -3508,8 +3719,8 @@ class _End:
     adjoint can go to, and with `keep` and `whole` for what several outputs can share.
     """
 
-    def __init__(self, op, cuts=None, side=0, memo=None):
-        self.op, self.cuts, self.side = op, cuts, side
+    def __init__(self, op, cuts=None, side=0, memo=None, axes=None):
+        self.op, self.cuts, self.side, self.axes = op, cuts, side, axes or {}
         self.memo = {} if memo is None else memo
         self.type, self.slots, self.summed = op.type, (), False
 
@@ -3539,6 +3750,25 @@ class _End:
             self.cuts.led.add(result.ref())
         return self.cuts.cut(result, self.side)
 
+    def by_row(self, like):
+        """A function from values of a tensor of the op to `[rows, values]` (and `back`); None if unknown."""
+        if self.cuts is not None:
+            count = self.cuts.count
+            return lambda t, back=None: tf.reshape(t, [count, -1] if back is None else tf.shape(back))
+        if self.axes == ONE_ROW:
+            return lambda t, back=None: tf.reshape(t, [1, -1] if back is None else tf.shape(back))
+        axis, rank = self.axes.get(like.ref(), UNKNOWN), like.shape.rank
+        if axis == UNKNOWN or rank is None:
+            return None
+        order = [axis, *(i for i in range(rank) if i != axis)]
+
+        def by_row(t, back=None):
+            if back is None:
+                return tf.reshape(tf.transpose(t, order), [tf.shape(t)[axis], -1])
+            return tf.transpose(tf.reshape(t, tf.gather(tf.shape(back), order)), np.argsort(order))
+
+        return by_row
+
     def slopes(self, slot=0):
         """TensorFlow's derivative of an elementwise or pooling op, for an adjoint of ones."""
         return self.whole(("slopes", slot), lambda op: self.pull(tf.ones_like(op.outputs[0]), slot))
@@ -3559,7 +3789,7 @@ class _Cuts:
     def __init__(self, made, sources, steps, widths=None):
         self.steps, self.known, self.bounds = steps, {}, {}
         self.widths = widths  # of the steps; None where no rule shall sum over them by itself
-        self.rows = {t.ref() for t in sources}
+        self.rows, self.source = {t.ref() for t in sources}, sources[-1]
         self.led = set(self.rows)  # with as many rows as the sources, which saves most bounds
         for op in made:
             rows = [t.ref() for t in op.inputs if t.ref() in self.rows]
@@ -3567,6 +3797,17 @@ class _Cuts:
                 self.rows.update(t.ref() for t in op.outputs)
                 if all(r in self.led for r in rows) and not (op.type == "Reshape" and _merges(op)):
                     self.led.update(t.ref() for t in op.outputs)
+
+    @property
+    def count(self):
+        """How many rows the intervals have together."""
+        key = "count"
+        if key not in self.bounds:
+            total = self.source.shape.as_list()[0]
+            known = total is not None and isinstance(self.steps, int)
+            self.bounds[key] = tf.shape(self.source)[0] if not known else total
+            self.bounds[key] -= self.bounds[key] // (self.steps + 1)
+        return self.bounds[key]
 
     def of(self, tensor, side):
         """The starts (side 0) or ends (side 1) of what has rows; anything else as it is."""
@@ -3612,12 +3853,27 @@ class _Cuts:
 
 
 def _default_rule(op, other, grads):
-    """TensorFlow's own gradient; with two ends, the mean of it at both."""
+    """TensorFlow's own gradient; with two ends, the mean of it at both, made complete row by row.
+
+    Where the rows of the batch cannot be told apart, the mean stays as it is: a correction of all of
+    them together would leak from one to the other.
+    """
     here = _own_gradient(op, grads)
     if other is None:
         return here
     there = _own_gradient(other, grads)
-    return [None if a is None or b is None else (a + b) / 2 for a, b in zip(here, there)]
+    result = [None if a is None or b is None else (a + b) / 2 for a, b in zip(here, there)]
+    ins = [(i, op.by_row(op.op.inputs[i])) for i, grad in enumerate(result) if grad is not None]
+    outs = [(i, op.by_row(op.op.outputs[i])) for i, grad in enumerate(grads) if grad is not None]
+    if op.type in LOOPLESS or any(by_row is None for _, by_row in ins + outs):
+        return result  # what a branch that is not taken returns has no value
+    found = _completed(
+        [[by_row(t) for t in (here[i], there[i], op.inputs[i], other.inputs[i])] for i, by_row in ins],
+        [[by_row(t) for t in (grads[i], op.outputs[i], other.outputs[i])] for i, by_row in outs],
+    )
+    for (i, by_row), grad in zip(ins, found):
+        result[i] = by_row(tf.cast(grad, result[i].dtype), back=op.inputs[i])
+    return result
 
 
 def _own_gradient(op, grads, inputs=None):
@@ -3660,6 +3916,77 @@ def _ratio(a, b):
     return tf.math.divide_no_nan(a, b)
 
 
+def _completed(ins, outs):
+    """The mean of two gradients, made complete: g . (y1 - y0) = sum over inputs of grad . (z1 - z0).
+
+    What is missing is shared in proportion to what the inputs contribute by the gradients at either
+    end, whatever its sign, so that an input without an influence gets nothing; where no gradient tells,
+    in proportion to the squares of their changes.
+
+    Args:
+      ins: matrices `[rows, values]`: per input, its gradients at both ends, and its values there.
+      outs: per output, its adjoint, and its values at both ends.
+
+    Returns:
+      Per input, a matrix, in float32 at least.
+    """
+    ins, outs = ([[_widen(t) for t in part] for part in parts] for parts in (ins, outs))
+    missing = rounding = weight = square = 0.0
+    for g, y0, y1 in outs:
+        missing += _row_sum(_inner(g, _finite(y1 - y0)))
+        rounding += _row_sum(tf.abs(g) * _finite(tf.maximum(tf.abs(y0), tf.abs(y1))))
+    sizes, changes, means = [], [], []
+    for grad0, grad1, z0, z1 in ins:
+        grad0, grad1, change = _finite(grad0), _finite(grad1), _finite(z1 - z0)
+        means.append((grad0 + grad1) / 2)
+        changes.append(change)
+        sizes.append(tf.abs(grad0) + tf.abs(grad1))
+        missing -= _row_sum(_inner(means[-1], change))
+        weight += _row_sum(sizes[-1] * tf.abs(change))
+        square += _row_sum(_inner(change, change))
+    rounding *= 8 * _epsilon(rounding.dtype)
+    missing = tf.where(tf.abs(missing) > rounding, missing, tf.zeros_like(missing))
+    by_weight = _finite(_ratio(missing, weight))
+    by_square = tf.where(weight > 0, tf.zeros_like(missing), _finite(_ratio(missing, square)))
+    return [
+        mean
+        + tf.cast(by_weight * size, mean.dtype) * tf.sign(change)
+        + tf.cast(by_square, mean.dtype) * change
+        for mean, size, change in zip(means, sizes, changes)
+    ]
+
+
+def _inner(a, b):
+    """What each entry adds to the change of a real number; TensorFlow's gradients are conjugate."""
+    return tf.math.real(tf.math.conj(a) * b) if a.dtype.is_complex else a * b
+
+
+def _pointwise(op, other, grads):
+    """Elementwise ops of several inputs, which may be broadcast: the default rule entry by entry."""
+    like = op.outputs[0]
+    shape = tf.shape(like)
+
+    def at(end):
+        ins = [tf.broadcast_to(t, shape) if i in op.slots else t for i, t in enumerate(end.inputs)]
+        made = []
+        _copy(op.type, ins, op.node_def.attr, made, "gradient_of")
+        varying = [ins[i] for i in op.slots]
+        found = tf.gradients(made[0].outputs, varying, grads, stop_gradients=ins)
+        return [(t, tf.zeros_like(t) if g is None else g) for t, g in zip(varying, found)]
+
+    def column(t):
+        return tf.reshape(t, [-1, 1])
+
+    ins = [[column(t) for t in (g0, g1, z0, z1)] for (z0, g0), (z1, g1) in zip(at(op), at(other))]
+    found = _completed(ins, [[column(t) for t in (grads[0], like, other.outputs[0])]])
+    result = [None] * len(op.inputs)
+    for i, grad in zip(op.slots, found):
+        z = op.inputs[i]
+        full = _restore_shape(tf.reshape(tf.cast(grad, z.dtype), shape), like.shape)
+        result[i] = _unbroadcast(full, z)
+    return result
+
+
 def _ramp(op, other, above):
     """Slope of max(z, 0), `above(end)`: the share of the interval above 0. No cancellation, no branch."""
     size0, size1 = (end.whole("size", lambda op: tf.abs(op.inputs[0])) for end in (op, other))
@@ -3691,6 +4018,31 @@ def _abs_slope(op, other):
     return _ratio(z0 + z1, tf.abs(z0) + tf.abs(z1))
 
 
+def _complex_abs(op, other, grads):
+    """|z1| - |z0| = (z0 + z1) . (z1 - z0) / (|z0| + |z1|), in the plane."""
+    (z0,), (z1,) = op.inputs, other.inputs
+    slope = _ratio(grads[0], op.outputs[0] + other.outputs[0])
+    return [tf.cast(slope, z0.dtype) * (z0 + z1)]
+
+
+def _norm(op, other, grads):
+    """EuclideanNorm, likewise."""
+    z0, z1 = op.inputs[0], other.inputs[0]
+    spread = _spreader(op)
+    return [spread(_ratio(grads[0], op.outputs[0] + other.outputs[0])) * (z0 + z1), None]
+
+
+def _spreader(op):
+    """A function that lays out values of a reduction's output over the axes of its input."""
+    axes, shape = op.inputs[1], tf.shape(op.inputs[0])
+    if op.get_attr("keep_dims"):
+        return lambda y: y
+    rank = tf.size(shape)
+    places = tf.cast(tf.reshape(axes, [-1]), tf.int32)
+    ones = tf.reduce_max(tf.one_hot(places % rank, rank, dtype=tf.int32), axis=0)
+    return lambda y: tf.reshape(y, tf.where(ones > 0, 1, shape))
+
+
 def _sqrt_slope(op, other):
     def root(z):  # whose own slope at 0 is not infinite, for training
         some = z > 0
@@ -3707,7 +4059,8 @@ def _rsqrt_slope(op, other):
 
 def _finite(tensor):
     """A derivative that is not finite at equal ends counts as 0."""
-    return tf.where(tf.math.is_finite(tensor), tensor, tf.zeros([], tensor.dtype))
+    finite = tf.math.is_finite(tf.abs(tensor) if tensor.dtype.is_complex else tensor)
+    return tf.where(finite, tensor, tf.zeros([], tensor.dtype))
 
 
 def _smooth_slope(op, other, slot=0):
@@ -3744,7 +4097,7 @@ def _bent_slope(op, other):
 def _power(op, other, grads):
     """Pow with one input on the path is elementwise."""
     if len(op.slots) > 1:
-        return _default_rule(op, other, grads)
+        return _pointwise(op, other, grads)
     slot = op.slots[0]
     slope = op.keep("slope", lambda: _smooth_slope(op, other, slot))
     result = [None, None]
@@ -3792,18 +4145,28 @@ def _product(op, other, grads):
 def _quotient(op, other, grads):
     """y = a r with r = 1 / b, whose slope is -1 / (b0 b1)."""
     (a0, b0), (a1, b1) = op.inputs, other.inputs
+    invert = (lambda b: _ratio(tf.ones([], b.dtype), b)) if op.type == "DivNoNan" else (lambda b: 1 / b)
 
     def means():
         if len(op.slots) == 2:
-            return _means(a0, a1, 1 / b0, 1 / b1)
-        return (1 / b0 if b0 is b1 else (1 / b0 + 1 / b1) / 2), (a0 if a0 is a1 else (a0 + a1) / 2)
+            return _means(a0, a1, invert(b0), invert(b1))
+        return (
+            invert(b0) if b0 is b1 else (invert(b0) + invert(b1)) / 2,
+            a0 if a0 is a1 else (a0 + a1) / 2,
+        )
+
+    def fall():
+        if op.type != "DivNoNan":
+            return -1 / (b0 * b1)
+        jumps = tf.equal(b0 * b1, 0)  # where 1 / b counts as 0
+        return tf.where(jumps, _ratio(invert(b1) - invert(b0), b1 - b0), -invert(b0) * invert(b1))
 
     inverse, mean = op.keep("means", means)
     result = [None, None]
     if 0 in op.slots:
         result[0] = _unbroadcast(grads[0] * inverse, a0)
     if 1 in op.slots:
-        result[1] = _unbroadcast(-grads[0] * mean / (b0 * b1), b0)
+        result[1] = _unbroadcast(grads[0] * mean * op.keep("fall", fall), b0)
     return result
 
 
@@ -3836,17 +4199,19 @@ def _means(a0, a1, b0, b1):
 
 def _middle(op, other, grads):
     """Bilinear and quadratic ops: the gradient at the middle of the interval is exact."""
-    if len(op.slots) == 1 and op.type != "SquaredDifference":
-        return _linear(op, other, grads)
+    if len(op.slots) == 1 and op.type not in ("SquaredDifference", "L2Loss"):
+        return _own_gradient(op, grads)
+    if len(op.slots) > 2:
+        return _default_rule(op, other, grads)
     middle = [
-        a if a is b or not a.dtype.is_floating else (a + b) / 2 for a, b in zip(op.inputs, other.inputs)
+        a if a is b or not _carries_gradient(a) else (a + b) / 2 for a, b in zip(op.inputs, other.inputs)
     ]
     return _own_gradient(op, grads, middle)
 
 
 def _linear(op, other, grads):
     """Ops that are affine in what varies have one gradient everywhere."""
-    if len(op.slots) > 1 and isinstance(AFFINE[op.type], tuple) and op.type != "SelectV2":
+    if len(op.slots) > 1 and isinstance(AFFINE.get(op.type), tuple) and op.type != "SelectV2":
         # A convolution whose filters are on the path too is bilinear.
         return _default_rule(op, other, grads)
     return _own_gradient(op, grads)
@@ -3914,6 +4279,13 @@ def _choice(compare):
     return rule
 
 
+def _old_select(op, other, grads):
+    """Select, whose condition may have one entry per row."""
+    if op.op.inputs[0].shape.rank == op.op.inputs[1].shape.rank is not None:
+        return _select(op, other, grads)
+    return _linear_in(1, 2)(op, other, grads)
+
+
 def _select(op, other, grads):
     """SelectV2: as Maximum where the condition depends on the path, linear where it does not."""
     (c0, a0, b0), (c1, a1, b1) = op.inputs, other.inputs
@@ -3952,16 +4324,7 @@ def _reduced_choice(op, other, grads):
     """The rule of the reductions Max and Min; see `_pool`."""
     z0, z1 = op.inputs[0], other.inputs[0]
     axes = op.inputs[1]
-    keep = op.get_attr("keep_dims")
-
-    def spread(y):
-        if keep:
-            return y
-        shape = tf.shape(z0)
-        rank = tf.size(shape)
-        places = tf.cast(tf.reshape(axes, [-1]), tf.int32)
-        ones = tf.reduce_max(tf.one_hot(places % rank, rank, dtype=tf.int32), axis=0)
-        return tf.reshape(y, tf.where(ones > 0, 1, shape))
+    spread = _spreader(op)
 
     def total(values):
         return tf.reduce_sum(values, axis=axes, keepdims=True)
@@ -3986,31 +4349,40 @@ def _pool(op, other, grads):
         t (z1[i] - z0[i]) + (1 - t) (z1[j] - z0[j])
             = t (y1 - d1 - y0) + (1 - t) (y1 - y0 + d0) = y1 - y0 + (1 - t) d0 - t d1 = y1 - y0
     """
-    if _tiles(op):
-        return [_pool_tiles(op, other, grads[0])]
-    z0, z1 = op.inputs[0], other.inputs[0]
-    y0, y1 = op.outputs[0], other.outputs[0]
-    windows = _Windows(op, z0, y0)
+    cuts, tiles = op.cuts, _tiles(op)
+    small = np.prod(op.get_attr("ksize")) <= 4  # in larger windows more than one place wins in a step
+    if tiles and small and op.summed and cuts is not None and cuts.widths is not None:
+        return [_Summed(_pool_lines(op, other, grads[0]))]
 
-    def parts():
-        p0, p1 = windows.split(z0), windows.split(z1)
-        won0, won1 = _winners(p0, y0), _winners(p1, y1)
-        then = tf.add_n([tf.math.multiply_no_nan(p, w) for p, w in zip(p0, won1)])
-        now = tf.add_n([tf.math.multiply_no_nan(p, w) for p, w in zip(p1, won0)])
-        first = _half_ratio(y0 - then, y1 - now)
-        return [u * first + v * (1 - first) for u, v in zip(won0, won1)]
+    def first():
+        then, now = _look_up_tiles(op, other) if tiles else _look_up(op, other)
+        return _half_ratio(op.outputs[0] - then, other.outputs[0] - now)
 
-    return [windows.join([grads[0] * part for part in op.keep("shares", parts)])]
+    share = grads[0] * op.keep("share", first)
+    rest = grads[0] - share
 
+    def by_windows():
+        values = op.inputs[0], op.outputs[0], other.inputs[0], other.outputs[0]
+        return _Windows(op).scatter(share, rest, *values)
 
-def _winners(places, best):
-    """1 at the first place of each window that holds its maximum, as TensorFlow breaks ties."""
-    found, seen = [], tf.zeros_like(best, tf.bool)
-    for place in places:
-        hit = tf.equal(place, best)
-        found.append(tf.cast(hit & ~seen, best.dtype))
-        seen |= hit
-    return found
+    exact = True if tiles else _gathers(op)
+    if exact is False:
+        return [by_windows()]
+    if cuts is None:
+        grad = op.pull(share) + other.pull(rest)
+    elif op.summed:  # each point is the end of one interval and the start of the next
+        grad = _add_steps(op.pull(cuts.pad(share, 0) + cuts.pad(rest, 1)), cuts.steps + 1)
+    else:
+        grad = cuts.cut(op.pull(cuts.pad(share, 0)), 0) + cuts.cut(op.pull(cuts.pad(rest, 1)), 1)
+    summed = cuts is not None and op.summed
+    if exact is not True:
+        # TensorFlow's gradient is quick where it finds the pooling itself, which it doesn't in a branch.
+        shape = grad.shape
+        grad = tf.cond(
+            exact, lambda: grad, lambda: _add_steps(by_windows(), cuts.steps) if summed else by_windows()
+        )
+        grad = _restore_shape(grad, shape)
+    return [_Summed(grad) if summed else grad]
 
 
 def _half_ratio(a, b):
@@ -4025,10 +4397,7 @@ def _positive(tensor):
 
 
 def _tiles(op):
-    """Whether every input is in one window at most, and TensorFlow's own pooling is fast.
-
-    Not in three dimensions, where some of its kernels count every place of a tie as the winner.
-    """
+    """Whether every input is in one window at most, and TensorFlow's own pooling is fast."""
     return (
         op.type == "MaxPool"
         and op.op.inputs[0].dtype == tf.float32
@@ -4037,26 +4406,67 @@ def _tiles(op):
     )
 
 
-def _pool_tiles(op, other, grad):
-    """The same for windows that do not overlap, in terms of pooling and its gradient."""
-    cuts = op.cuts
-    small = np.prod(op.get_attr("ksize")) <= 4  # in larger windows more than one place wins in a step
-    if small and op.summed and cuts is not None and cuts.widths is not None:
-        return _Summed(_pool_lines(op, other, grad))
+def _look_up_tiles(op, other):
+    """As `_look_up` for windows that do not overlap, in terms of pooling and its gradient."""
+    won0, won1 = op.slopes(), other.slopes()
+    return (
+        _window_sums(op, won1 * op.inputs[0], won1),
+        _window_sums(op, won0 * other.inputs[0], won0),
+    )
 
-    def first():
-        won0, won1 = op.slopes(), other.slopes()
-        gap0 = op.outputs[0] - _window_sums(op, won1 * op.inputs[0], won1)
-        gap1 = other.outputs[0] - _window_sums(op, won0 * other.inputs[0], won0)
-        return _half_ratio(gap0, gap1)
 
-    share = grad * op.keep("share", first)
-    if cuts is None:
-        return op.pull(share) + other.pull(grad - share)
-    starts, ends = cuts.pad(share, 0), cuts.pad(grad - share, 1)
-    if op.summed:  # each point is the end of one interval and the start of the next
-        return _Summed(_add_steps(op.pull(starts + ends), cuts.steps + 1))
-    return cuts.cut(op.pull(starts), 0) + cuts.cut(op.pull(ends), 1)
+def _look_up(op, other):
+    """What the winners at the end were at the start, and what those at the start are at the end."""
+    z0, z1, y0, y1 = op.inputs[0], other.inputs[0], op.outputs[0], other.outputs[0]
+    attrs = {key: op.get_attr(key) for key in ("ksize", "strides", "padding", "data_format")}
+    attrs = {key: v.decode() if isinstance(v, bytes) else v for key, v in attrs.items()}
+
+    def gather(z, y, values):
+        z, y, values = (tf.cast(t, tf.float32) for t in (z, y, values))
+        found = tf.raw_ops.MaxPoolGradGrad(orig_input=z, orig_output=y, grad=values, **attrs)
+        return _restore_shape(tf.cast(found, z0.dtype), y0.shape)
+
+    exact = _gathers(op)
+    if exact is False:
+        return _Windows(op).look_up(z0, y0, z1, y1)
+    return tf.cond(
+        exact,
+        lambda: (gather(z1, y1, z0), gather(z0, y0, z1)),
+        lambda: _Windows(op).look_up(z0, y0, z1, y1),
+    )
+
+
+def _gathers(op):
+    """Whether TensorFlow's kernels can look up winners and break ties one way: known when it runs.
+
+    False where they cannot: explicit paddings, float64 that is compiled, three dimensions, where some
+    of them count every place of a tie as the winner, and outputs as large as the inputs, where
+    MaxPoolGradGrad writes over what it has yet to read.
+
+    Compiled by XLA, MaxPoolGradGrad looks at the upper 16 bits only, and MaxPoolGrad breaks ties its
+    own way. Nothing tells a graph whether it is compiled but a window whose second place wins by the
+    last bits.
+    """
+    z, padding = op.op.inputs[0], op.get_attr("padding")
+    as_large = any(k > 1 and s == 1 for k, s in zip(op.get_attr("ksize"), op.get_attr("strides")))
+    if (
+        z.dtype == tf.float64
+        or op.type != "MaxPool"
+        or padding == b"EXPLICIT"
+        or (padding == b"SAME" and as_large)
+    ):
+        return False
+
+    def probe():
+        some = z[:1, :1, :1, :1]
+        never = tf.reduce_any(tf.math.is_nan(some) & tf.math.is_inf(some))  # else it is run before
+        values = tf.reshape([1.0, 1 + 2.0**-20 + tf.cast(never, tf.float32)], [1, 1, 2, 1])
+        window = {"ksize": [1, 1, 2, 1], "strides": [1, 1, 2, 1], "padding": "VALID"}
+        best = tf.raw_ops.MaxPool(input=values, **window)
+        found = tf.raw_ops.MaxPoolGradGrad(orig_input=values, orig_output=best, grad=values, **window)
+        return tf.reduce_all(tf.equal(found, best))
+
+    return op.keep("gathers", probe)
 
 
 def _window_sums(op, values, winners):
@@ -4117,15 +4527,15 @@ def _pool_lines(op, other, grad):
 class _Windows:
     """The windows of a pooling op: one strided slice of the padded input per place in the window."""
 
-    def __init__(self, op, z, y):
+    def __init__(self, op):
+        z, y = op.inputs[0], op.outputs[0]
         size, self.strides = op.get_attr("ksize"), op.get_attr("strides")
         self.shape, self.out = tf.shape(z), tf.shape(y)
-        self.rank = len(size)
-        inner, outer = z.shape.as_list(), y.shape.as_list()
+        rank, inner, outer = len(size), z.shape.as_list(), y.shape.as_list()
         padding = op.get_attr("padding")
         if padding == b"EXPLICIT":
             flat = op.get_attr("explicit_paddings")
-            before = [flat[2 * i] for i in range(self.rank)]
+            before = [flat[2 * i] for i in range(rank)]
         elif padding == b"SAME":
             # The smaller half comes first.
             total = [
@@ -4136,37 +4546,46 @@ class _Windows:
             ]
             before = [t // 2 for t in total]
         else:
-            before = [0] * self.rank
+            before = [0] * rank
         self.before = before
         self.places = list(np.ndindex(*size))
         # Room for every window, and for what strides leave over at the end.
-        self.after = [
+        after = [
             tf.maximum((self.out[i] - 1) * s + k - before[i] - self.shape[i], 0)
             for i, (s, k) in enumerate(zip(self.strides, size))
         ]
-        self.pads = tf.stack([tf.stack([b, a]) for b, a in zip(before, self.after)])
+        self.pads = tf.stack([tf.stack([b, a]) for b, a in zip(before, after)])
         self.padded = self.shape + tf.reduce_sum(self.pads, axis=1)
+        self.span = (self.out - 1) * self.strides + 1
 
-    def split(self, z):
-        padded = tf.pad(z, self.pads, constant_values=z.dtype.min)
-        return [self._at(padded, place) for place in self.places]
+    def look_up(self, z0, y0, z1, y1):
+        """See `_look_up`; place by place, so that little is held at a time."""
+        then, now = y0, y1
+        for (_, at0, won0), (_, at1, won1) in zip(self._visit(z0, y0), self._visit(z1, y1)):
+            then, now = tf.where(won1, at0, then), tf.where(won0, at1, now)
+        return then, now
 
-    def _at(self, padded, place):
-        begin = tf.constant(place)
-        end = begin + (self.out - 1) * self.strides + 1
-        return tf.strided_slice(padded, begin, end, self.strides)
-
-    def join(self, parts):
-        total = []
-        for place, part in zip(self.places, parts):
-            begin = tf.constant(place)
-            end = begin + (self.out - 1) * self.strides + 1
-            total.append(
-                tf.raw_ops.StridedSliceGrad(
-                    shape=self.padded, begin=begin, end=end, strides=self.strides, dy=part
-                )
+    def scatter(self, grad0, grad1, z0, y0, z1, y1):
+        """Adjoints of the input, `grad0` for the winners at the start and `grad1` for those at the end."""
+        total = tf.zeros(self.padded, grad0.dtype)
+        zero = tf.zeros([], grad0.dtype)
+        for (bounds, _, won0), (_, _, won1) in zip(self._visit(z0, y0), self._visit(z1, y1)):
+            part = tf.where(won0, grad0, zero) + tf.where(won1, grad1, zero)
+            begin, end = bounds
+            total += tf.raw_ops.StridedSliceGrad(
+                shape=self.padded, begin=begin, end=end, strides=self.strides, dy=part
             )
-        return tf.slice(tf.add_n(total), tf.stack(self.before), self.shape)
+        return tf.slice(total, tf.stack(self.before), self.shape)
+
+    def _visit(self, z, y):
+        """Per place its bounds, what is there, and where it is the first with the maximum."""
+        padded, seen = tf.pad(z, self.pads, constant_values=z.dtype.min), tf.zeros_like(y, tf.bool)
+        for place in self.places:
+            begin, end = tf.constant(place), self.span + place
+            values = tf.strided_slice(padded, begin, end, self.strides)
+            won = tf.equal(values, y) & ~seen
+            seen |= won
+            yield (begin, end), values, won
 
 
 # Softmax
@@ -4217,41 +4636,115 @@ def _row_sum(tensor):
     return tf.reduce_sum(tensor, axis=-1, keepdims=True)
 
 
+def _real(rule):
+    """The rule of elementwise ops and products, for real numbers; complex ones take the general rule."""
+
+    def either(op, other, grads):
+        tensors = [*op.op.outputs[:1], *(op.op.inputs[i] for i in op.slots)]
+        return (_pointwise if any(t.dtype.is_complex for t in tensors) else rule)(op, other, grads)
+
+    return either
+
+
+def _linear_in(*slots):
+    """The rule of ops that are affine in these inputs together, where the others stay as they are."""
+
+    def rule(op, other, grads):
+        fixed = [pair for i, pair in enumerate(zip(op.inputs, other.inputs)) if i not in op.slots]
+        still = all(a is b or a.op.type == b.op.type == "Const" for a, b in fixed)
+        if still and set(op.slots) <= set(slots):
+            return _own_gradient(op, grads)
+        return _default_rule(op, other, grads)
+
+    return rule
+
+
 _SMOOTH = _types(
     """
     Softplus Softsign Sigmoid Tanh Erf Erfc Sin Cos Tan Exp Expm1 Log Log1p Sinh Cosh Asin Acos Atan
-    Asinh Acosh Atanh Lgamma Digamma
+    Asinh Acosh Atanh Lgamma Digamma Erfinv Ndtri Dawsn Expint FresnelCos FresnelSin Spence BesselI0 BesselI0e
+    BesselI1 BesselI1e BesselJ0 BesselJ1 BesselK0 BesselK0e BesselK1 BesselK1e BesselY0 BesselY1
+    """
+)
+_POINTWISE = _types(
+    "Angle Atan2 Betainc ClipByValue Igamma Igammac MulNoNan NextAfter Polygamma Xdivy Xlog1py Xlogy Zeta"
+)
+_EVERY = range(1000)
+# Linear ops that are not among `AFFINE`, or read indices that may move: type -> slots of the inputs in
+# which they are affine together.
+_LINEAR = {
+    **dict.fromkeys(
+        _types(
+            """
+            BatchToSpace CheckNumerics CheckNumericsV2 Conj ConjugateTranspose CropAndResize Diag
+            DiagPart DynamicPartition EnsureShape ExtractImagePatches ExtractVolumePatches FFT
+            FFT2D FFT3D Gather GatherNd GatherV2 IFFT IFFT2D IFFT3D IRFFT IRFFT2D Imag
+            ImageProjectiveTransformV2 ImageProjectiveTransformV3 MatrixBandPart MatrixDiag
+            MatrixDiagPart MatrixDiagPartV2 MatrixDiagPartV3 MatrixDiagV2 MatrixDiagV3
+            MirrorPadGrad RFFT RFFT2D Real ResizeBicubic Reverse ReverseSequence ScaleAndTranslate
+            SegmentMean SegmentSum Snapshot SpaceToBatch SparseSegmentMean
+            SparseSegmentMeanWithNumSegments SparseSegmentSqrtN SparseSegmentSqrtNWithNumSegments
+            SparseSegmentSum SparseSegmentSumWithNumSegments UnsortedSegmentSum
+            """
+        ),
+        (0,),
+    ),
+    **dict.fromkeys(("AvgPoolGrad", "AvgPool3DGrad", "Fill", "ScatterNd"), (1,)),
+    **dict.fromkeys(("MatrixSetDiag", "MatrixSetDiagV2", "MatrixSetDiagV3", "BiasAddV1", "Complex"), (0, 1)),
+    **dict.fromkeys(
+        (
+            "TensorScatterAdd",
+            "TensorScatterSub",
+            "TensorScatterUpdate",
+            "ScatterNdNonAliasingAdd",
+        ),
+        (0, 2),
+    ),
+    **dict.fromkeys(("AccumulateNV2", "Concat", "DynamicStitch", "ParallelDynamicStitch"), _EVERY),
+    "StridedSliceGrad": (4,),
+    "TensorStridedSliceUpdate": (0, 4),
+}
+_BILINEAR = _types(
+    """
+    BatchMatMul BatchMatMulV2 BatchMatMulV3 Conv2DBackpropFilter Conv3DBackpropFilterV2 Cross
+    DepthwiseConv2dNativeBackpropFilter Einsum SparseMatMul SparseTensorDenseMatMul TridiagonalMatMul
     """
 )
 
-# op type -> rule(op, other, grads). What is not listed gets the mean of its gradient at both ends.
+# op type -> rule(op, other, grads). What is not listed gets `_default_rule`.
 SECANT_RULES = {
     **dict.fromkeys((t for t, slots in AFFINE.items() if slots not in ("all", "one")), _linear),
     **dict.fromkeys(("AddN", "Pack", "ConcatV2", "BiasAddGrad"), _linear),
-    **dict.fromkeys(_SMOOTH, _elementwise(_smooth_slope)),
+    **{kind: _linear_in(*slots) for kind, slots in _LINEAR.items()},
+    **dict.fromkeys(_SMOOTH, _real(_elementwise(_smooth_slope))),
+    **dict.fromkeys(_POINTWISE, _pointwise),
     **dict.fromkeys(("Elu", "Selu"), _elementwise(_bent_slope)),
     "Relu": _elementwise(_relu_slope),
     "Relu6": _elementwise(_relu6_slope),
     "LeakyRelu": _elementwise(_leaky_relu_slope),
     "Abs": _elementwise(_abs_slope),
-    "Sqrt": _elementwise(_sqrt_slope),
-    "Rsqrt": _elementwise(_rsqrt_slope),
-    "Square": _elementwise(lambda op, other: op.inputs[0] + other.inputs[0]),
+    "ComplexAbs": _complex_abs,
+    "Sqrt": _real(_elementwise(_sqrt_slope)),
+    "Rsqrt": _real(_elementwise(_rsqrt_slope)),
+    "Square": _real(_elementwise(lambda op, other: op.inputs[0] + other.inputs[0])),
     **dict.fromkeys(
         ("Reciprocal", "Inv"),
-        _elementwise(lambda op, other: -op.outputs[0] * other.outputs[0]),
+        _real(_elementwise(lambda op, other: -op.outputs[0] * other.outputs[0])),
     ),
-    "Pow": _power,
+    "Pow": _real(_power),
     **dict.fromkeys(("Add", "AddV2"), _sum_rule(1, 1)),
     "Sub": _sum_rule(1, -1),
-    "Mul": _product,
-    "RealDiv": _quotient,
+    "Mul": _real(_product),
+    **dict.fromkeys(("RealDiv", "Div", "DivNoNan"), _real(_quotient)),
     "SquaredDifference": _middle,
+    "L2Loss": _middle,
+    "EuclideanNorm": _norm,
     "MatMul": _matmul,
-    **dict.fromkeys(("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum"), _middle),
+    **dict.fromkeys(_BILINEAR, _middle),
     "Maximum": _choice(tf.greater_equal),
     "Minimum": _choice(tf.less_equal),
     "SelectV2": _select,
+    "Select": _old_select,
     **dict.fromkeys(("Max", "Min"), _reduced_choice),
     **dict.fromkeys(("MaxPool", "MaxPool3D"), _pool),
     "Softmax": _softmax(lambda g, p, wp, mean: mean * g - tf.reduce_sum(wp * _row_sum(p * g), axis=0)),
@@ -4259,7 +4752,7 @@ SECANT_RULES = {
     "Conv2D": _convolution(tf.raw_ops.Conv2DBackpropInput, *_CONVOLUTION),
     "DepthwiseConv2dNative": _convolution(tf.raw_ops.DepthwiseConv2dNativeBackpropInput, *_CONVOLUTION),
     "Reshape": _reshape,
-    **dict.fromkeys(("Identity", "IdentityN"), _pass_on),
+    **dict.fromkeys(("Identity", "IdentityN", "StopGradient"), _pass_on),
     "BiasAdd": lambda op, other, grads: [grads[0], None],
 }
 

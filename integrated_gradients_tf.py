@@ -2996,7 +2996,7 @@ class _Walk:
             movers = [self._reader(y, 0) for y in plan.ys if y.shape.rank is not None]
         else:
             movers = self._readers(_movers) if self.steps >= LEAST_GRADED else []
-        looks = MOVE_LOOKS if not self.secant else SWITCH_LOOKS if self.steps >= LEAST_GRADED else 1
+        looks = MOVE_LOOKS if not self.secant else SWITCH_LOOKS if movers else 1
         self.bins = _bins(looks, bool(norms))
         if self.steps == 1 or not switches + norms + movers:
             return None

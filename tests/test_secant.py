@@ -487,21 +487,23 @@ def test_panels_that_follow_the_network_still_integrate_what_is_linear():
     np.testing.assert_allclose(as_graph(build, [x], False), expected, atol=1e-12)
 
 
-def test_auto_is_plain_gauss_legendre_without_a_softmax_and_for_conductances():
+def test_auto_follows_the_output_where_it_moves_for_attributions_and_conductances():
+    """A jump of the output within a tenth of the path, with nothing of softmaxes or kinks to see."""
+
     def build(x):
-        hidden = tf.tanh(2 * x)
-        smooth, moving = tf.sin(hidden), confident(hidden)[:, 0]
+        hidden = tf.tanh(x)
+        ys = tf.sigmoid(60 * tf.reduce_sum(hidden * hidden, 1) - 25)
         return [
             [
-                ig.integrated_gradients(smooth, x, None, 12, method),
-                ig.layer_conductance(moving, hidden, x, None, 12, method),
+                ig.integrated_gradients(ys, x, None, steps, method),
+                ig.layer_conductance(ys, hidden, x, None, steps, method),
             ]
-            for method in ("auto", "gausslegendre")
+            for steps, method in ((20, "auto"), (20, "gausslegendre"), (2000, "riemann_middle"))
         ]
 
-    auto, plain = as_graph(build, [inputs(3, 6)[0]], False)
-    for a, b in zip(auto, plain):
-        np.testing.assert_allclose(a, b, rtol=1e-12)
+    auto, plain, exact = as_graph(build, [inputs(3, 6)[0]], False)
+    for a, b, expected in zip(auto, plain, exact):
+        assert np.abs(a - expected).sum() < np.abs(b - expected).sum() / 5
 
 
 # Frozen graphs --------------------------------------------------------------------------------------

@@ -861,7 +861,9 @@ class _Plan:
     def replay(self, new, copies=1):
         """The tensors of `ys` with `new` in the place of `xs`."""
         values = self.values(self.xs, new, copies)
-        _replay(self.ops, values, self.ys, copies if self.rows is not None else 1)
+        # Replacements of an unknown number of rows may be more than a known batch.
+        sure = self.rows is None or all(t.shape.rank and t.shape.as_list()[0] for t in new)
+        _replay(self.ops, values, self.ys, copies if self.rows is not None else 1, self.axis if sure else None)
         return [values.get(y.ref(), y) for y in self.ys]
 
     def values(self, sources, new, copies=1):
@@ -1199,9 +1201,9 @@ def _dims(tensor):
 
 
 def _merges(op):
-    """Whether a reshape changes what one entry of axis 0 holds."""
-    before, after = op.inputs[0].shape, op.outputs[0].shape
-    return before[1:].num_elements() != after[1:].num_elements()
+    """Whether a reshape changes, or may change, what one entry of axis 0 holds."""
+    before, after = (t.shape[1:].num_elements() for t in (op.inputs[0], op.outputs[0]))
+    return before is None or before != after
 
 
 def _axes(op):
@@ -1312,7 +1314,7 @@ def _is_guard(op, slot):
 # ---------------------------------------------------------------------------------------------------
 
 
-def _replay(ops, values, keep, copies=1):
+def _replay(ops, values, keep, copies=1, axis=None):
     """Copies `ops` into the current graph, reading from `values` where it can.
 
     Args:
@@ -1320,6 +1322,9 @@ def _replay(ops, values, keep, copies=1):
       values: original tensor's `ref()` -> the tensor to read instead; extended with the outputs.
       keep: tensors whose new values are wanted.
       copies: factor of the rows (a fraction where they become fewer), for shapes that hold them.
+      axis: original tensor's `ref()` -> the axis that carries its rows, where it is known. With it the
+        new tensors have the static shapes of the original ones, which inference alone loses: what is
+        captured by the body of a loop is no constant there.
 
     Returns:
       The new ops, dependencies first.
@@ -1343,8 +1348,21 @@ def _replay(ops, values, keep, copies=1):
             if op.type == "Reshape" and copies != 1:
                 inputs[1] = _scale_shape(op, inputs[1], copies)
             outputs = _emit(op.type, inputs, op.node_def.attr, made, op.name, library)
-        values.update((old.ref(), new) for old, new in zip(op.outputs, outputs))
+        for old, new in zip(op.outputs, outputs):
+            values[old.ref()] = new
+            if axis is not None and not new.shape.is_fully_defined():
+                _keep_shape(old, new, axis.get(old.ref()), copies)
     return made
+
+
+def _keep_shape(old, new, axis, copies):
+    """Gives a replayed tensor the static shape of the original one, but for its rows."""
+    if old.shape.rank is None or new.shape.rank not in (None, old.shape.rank) or old.dtype == tf.variant:
+        return
+    shape = old.shape.as_list()
+    if axis is not None and axis != UNKNOWN:
+        shape[axis] = shape[axis] and int(shape[axis] * copies)
+    new.set_shape(shape)
 
 
 def _pooled_first(ops, keep):
@@ -1663,7 +1681,7 @@ class _Walk:
         plan = self.plan
         self.base = plan.full_baselines(self.starts)
         values = plan.values(plan.xs, self.base)
-        _replay(plan.prefix, values, plan.frontier)
+        _replay(plan.prefix, values, plan.frontier, 1, plan.axis)
         self.before = [values.get(t.ref(), t) for t in plan.frontier]
         self.batch = plan.rows if plan.rows is not None else tf.shape(plan.xs[0])[0]
         # With shared ends, K steps take K + 1 points; where rows leave axis 0, two copies of K.
@@ -1726,7 +1744,7 @@ class _Walk:
         if units is not None and plan.prefix:
             base = [tf.tile(b, [units] + [1] * (b.shape.rank - 1)) for b in base]
             values = plan.values(plan.xs, base, units)
-            _replay(plan.prefix, values, plan.frontier, units if plan.rows is not None else 1)
+            _replay(plan.prefix, values, plan.frontier, units if plan.rows is not None else 1, plan.axis)
             before = [values.get(t.ref(), t) for t in plan.frontier]
         seeds = []
         for total, tensor in zip(sums, before):
@@ -1863,7 +1881,7 @@ class _Walk:
             at = tf.minimum(index * copies + tf.range(copies), looks - 1)
             values = plan.values(plan.frontier, self.at(tf.cast(at, dtype)[:, None] / looks, copies), copies)
             keep = [t for op in plan.rest for t in op.inputs]
-            _replay(plan.rest, values, keep, copies if plan.rows is not None else 1)
+            _replay(plan.rest, values, keep, copies if plan.rows is not None else 1, plan.axis)
             rows = copies * self.batch
             parts = [_sample([read(values, rows) for read in group]) for group in groups]
             shapes = [[copies, self.batch, tf.shape(part)[1]] for part in parts]
@@ -1997,7 +2015,7 @@ class _Block:
         values = plan.values(plan.frontier, self.walk.at(alphas, copies), copies)
         ops = plan.rest if targets is None else _ops_between(targets, plan.frontier + plan.roots)
         keep = plan.ys + plan.layers + list(targets or ())
-        made = _replay(ops, values, keep, copies if plan.rows is not None else 1)
+        made = _replay(ops, values, keep, copies if plan.rows is not None else 1, plan.axis)
         return values, made
 
     def seeds(self, weights, weighted=True):
@@ -2394,11 +2412,12 @@ class _Cuts:
             self.known[key] = cut = tf.raw_ops.StridedSlice(
                 input=tensor, begin=begin, end=end, strides=[1], begin_mask=0, end_mask=0
             )
-            cut.set_shape([cut.shape.as_list()[0]] + tensor.shape.as_list()[1:])
+            if tensor.shape.rank is not None:
+                cut.set_shape([None] + tensor.shape.as_list()[1:])
         return self.known[key]
 
     def _bound(self, tensor, side):
-        total = tensor.shape.as_list()[0]
+        total = tensor.shape.as_list()[0] if tensor.shape.rank else None
         known = total is not None and isinstance(self.steps, int)
         key = side, total if known else "led" if tensor.ref() in self.led else tensor.ref()
         if key not in self.bounds:

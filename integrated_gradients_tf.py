@@ -2020,16 +2020,16 @@ class _Block:
 
     def seeds(self, weights, weighted=True):
         """Adjoints of the outputs, times the weights of the steps (and `num_steps`)."""
-        walk, plan = self.walk, self.walk.plan
-        seeds = []
-        for y, weight in zip(plan.ys, weights):
-            share = self.weights * walk.steps if weighted else tf.ones_like(self.weights)
-            share = tf.cast(_right_pad(share, y), y.dtype)
-            weight = tf.ones(tf.shape(y), y.dtype) if weight is None else weight
-            full = tf.broadcast_to(
-                share * tf.cast(weight, y.dtype), tf.concat([[walk.per_block], tf.shape(y)], 0)
-            )
-            seeds.append(_merge_rows(full, y, walk.per_block))
+        walk, size, seeds = self.walk, self.walk.per_block, []
+        shares = self.weights * walk.steps if weighted else tf.ones_like(self.weights)
+        # Shaped as the replayed outputs: reading the original ones would keep their network alive.
+        for y, weight in zip(self._replayed(walk.plan.ys), weights):
+            share = tf.cast(_right_pad(shares, y), y.dtype)
+            if weight is not None:
+                share *= tf.cast(weight, y.dtype)
+            rows = tf.shape(y)[0] // (size + walk.shared)
+            full = tf.broadcast_to(share, _with_features([size, rows], y))
+            seeds.append(tf.reshape(full, _with_features([size * rows], y)))
         return seeds
 
     def adjoints(self, seeds, targets):
@@ -2099,15 +2099,22 @@ def _right_pad(values, like):
     if like.shape.rank is None:
         ones = tf.ones([tf.rank(like) - 1], tf.int32)
         return tf.reshape(values, tf.concat([tf.shape(values), ones], 0))
-    for _ in range(like.shape.rank - 1):
-        values = values[..., None]
-    return values
+    shape, ones = values.shape.as_list(), [1] * (like.shape.rank - 1)
+    if shape.count(None) > 1:
+        return tf.reshape(values, tf.concat([tf.shape(values), tf.constant(ones, tf.int32)], 0))
+    return tf.reshape(values, [-1 if size is None else size for size in shape] + ones)
+
+
+def _with_features(leading, like):
+    """The shape `[*leading, ...]` with the sizes of `like [B, ...]`; what is static takes few nodes."""
+    if like.shape.rank is None or not like.shape[1:].is_fully_defined():
+        return tf.concat([leading, tf.shape(like)[1:]], 0)
+    return [*leading, *like.shape.as_list()[1:]]
 
 
 def _split_rows(tensor, copies):
     """`[copies * B, ...]` -> `[copies, B, ...]`."""
-    shape = tf.shape(tensor)
-    split = tf.reshape(tensor, tf.concat([[copies, shape[0] // copies], shape[1:]], 0))
+    split = tf.reshape(tensor, _with_features([copies, tf.shape(tensor)[0] // copies], tensor))
     if tensor.shape.rank is not None:
         rows = tensor.shape.as_list()[0]
         known = rows is not None and isinstance(copies, int)
@@ -2124,8 +2131,7 @@ def _add_steps(grad, steps):
 
 def _merge_rows(tensor, like, copies):
     """`[copies, B, ...]` -> `[copies * B, ...]`."""
-    shape = tf.shape(like)
-    merged = tf.reshape(tensor, tf.concat([[copies * shape[0]], shape[1:]], 0))
+    merged = tf.reshape(tensor, _with_features([copies * tf.shape(like)[0]], like))
     if like.shape.rank is not None:
         rows = like.shape.as_list()[0]
         known = rows is not None and isinstance(copies, int)
@@ -2391,6 +2397,7 @@ class _Cuts:
 
     def __init__(self, made, sources, steps, widths=None):
         self.steps, self.known, self.bounds = steps, {}, {}
+        self.strides = tf.constant([1])
         self.widths = widths  # of the steps; None where no rule shall sum over them by itself
         self.rows = {t.ref() for t in sources}
         self.led = set(self.rows)  # with as many rows as the sources, which saves most bounds
@@ -2410,7 +2417,7 @@ class _Cuts:
         if key not in self.known:
             begin, end = self._bound(tensor, side)
             self.known[key] = cut = tf.raw_ops.StridedSlice(
-                input=tensor, begin=begin, end=end, strides=[1], begin_mask=0, end_mask=0
+                input=tensor, begin=begin, end=end, strides=self.strides, begin_mask=0, end_mask=0
             )
             if tensor.shape.rank is not None:
                 cut.set_shape([None] + tensor.shape.as_list()[1:])
@@ -3057,7 +3064,7 @@ SECANT_RULES = {
     "LogSoftmax": _softmax(lambda g, p, wp, mean: g - mean * _row_sum(g)),
     "Conv2D": _convolution(tf.raw_ops.Conv2DBackpropInput, *_CONVOLUTION),
     "DepthwiseConv2dNative": _convolution(tf.raw_ops.DepthwiseConv2dNativeBackpropInput, *_CONVOLUTION),
-    "Reshape": _reshape,
+    **dict.fromkeys(("Reshape", "Squeeze", "ExpandDims"), _reshape),
     **dict.fromkeys(("Identity", "IdentityN"), _pass_on),
     "BiasAdd": lambda op, other, grads: [grads[0], None],
 }

@@ -1314,7 +1314,7 @@ def _is_guard(op, slot):
 # ---------------------------------------------------------------------------------------------------
 
 
-def _replay(ops, values, keep, copies=1, axis=None):
+def _replay(ops, values, keep, copies=1, axis=None, reversible=False):
     """Copies `ops` into the current graph, reading from `values` where it can.
 
     Args:
@@ -1325,6 +1325,7 @@ def _replay(ops, values, keep, copies=1, axis=None):
       axis: original tensor's `ref()` -> the axis that carries its rows, where it is known. With it the
         new tensors have the static shapes of the original ones, which inference alone loses: what is
         captured by the body of a loop is no constant there.
+      reversible: whether loops shall keep what `_reverse` needs of them.
 
     Returns:
       The new ops, dependencies first.
@@ -1347,7 +1348,7 @@ def _replay(ops, values, keep, copies=1, axis=None):
         else:
             if op.type == "Reshape" and copies != 1:
                 inputs[1] = _scale_shape(op, inputs[1], copies)
-            outputs = _emit(op.type, inputs, op.node_def.attr, made, op.name, library)
+            outputs = _emit(op.type, inputs, op.node_def.attr, made, op.name, library, reversible)
         for old, new in zip(op.outputs, outputs):
             values[old.ref()] = new
             if axis is not None and not new.shape.is_fully_defined():
@@ -1380,7 +1381,7 @@ def _pooled_first(ops, keep):
 RISING = {"Relu", "Relu6", "Elu", "Selu", "Sigmoid", "Tanh", "Softplus"}
 
 
-def _emit(kind, inputs, attrs, made, name, library):
+def _emit(kind, inputs, attrs, made, name, library, reversible=False):
     """One op of the replay: a copy, or what does the same and has a gradient of its own."""
     if kind == "IdentityN":
         # What tf.custom_gradient marks its outputs with. A copy's gradient would be that of the
@@ -1392,12 +1393,21 @@ def _emit(kind, inputs, attrs, made, name, library):
         called = [library.get(attrs[n].func.name) for n in names]
         if all(_is_concrete(fdef) for fdef in called):
             if kind in CALLS:
-                return _body(called[0], inputs, library, made)
-            build = _loop if kind in LOOPS else _branch
+                return _body(called[0], inputs, library, made, reversible=reversible)
             with tf.name_scope(_last(name)):
-                outputs = build(*called, inputs, attrs, library)
+                if kind in BRANCHES:
+                    outputs = _branch(*called, inputs, library)
+                else:
+                    loop = _Loop(*called, inputs, attrs, library)
+                    outputs = loop.build(reversible and loop.reversible)
+                    if loop.kept:
+                        made.append(loop)
+                        return outputs
             made.extend(_ops_between(outputs, inputs))
             return outputs
+    if kind == "ReadVariableOp":
+        with inputs[0].graph.as_default():  # once, and not in every round of a loop
+            return _copy(kind, inputs, attrs, made, name)
     return _copy(kind, inputs, attrs, made, name)
 
 
@@ -1409,38 +1419,121 @@ def _is_concrete(fdef):
     return fdef is not None and not any(a.placeholder for node in fdef.node_def for a in node.attr.values())
 
 
-def _loop(cond, body, inputs, attrs, library):
-    # What the body passes on unchanged is no variable of the loop.
-    given = [arg.name for arg in body.signature.input_arg]
-    fixed = [body.ret[arg.name] == name for arg, name in zip(body.signature.output_arg, given)]
-    shapes = [tf.TensorShape(shape) for shape in attrs["output_shapes"].list.shape]
-    moving = [i for i, still in enumerate(fixed) if not still]
+class _Loop:
+    """A loop of the replay, as one op that `_reverse` can go back through.
 
-    def arguments(variables):
-        full = list(inputs)
-        for i, value in zip(moving, variables):
+    TensorFlow's own gradient keeps every tensor of every round, and differentiates by the weights
+    too. This keeps the variables of the loop, and computes the rest of a round again where the
+    gradients, or the rules at both ends of an interval, need it.
+
+    Attributes:
+      moving: which of `inputs` change from round to round; `outputs` has these.
+      carried: those of `moving` that an adjoint can go through.
+      kept: lists of what the variables that a round is computed from were in every round.
+    """
+
+    type = name = "Loop"
+
+    def __init__(self, cond, body, inputs, attrs, library):
+        self.cond, self.body, self.inputs, self.library = cond, body, list(inputs), library
+        self.parallel = max(1, attrs["parallel_iterations"].i)
+        # What the body passes on unchanged is no variable of the loop.
+        given = [arg.name for arg in body.signature.input_arg]
+        fixed = [body.ret[arg.name] == name for arg, name in zip(body.signature.output_arg, given)]
+        shapes = [tf.TensorShape(shape) for shape in attrs["output_shapes"].list.shape]
+        self.moving = [i for i, still in enumerate(fixed) if not still]
+        self.shapes = {i: _invariant(inputs[i], shapes[i : i + 1]) for i in self.moving}
+        self.carried = [i for i in self.moving if _carries_gradient(inputs[i])]
+        self.kept = []
+
+    @property
+    def reversible(self):
+        """Whether a round can be computed again: lists of tensors are not kept, so none may be read."""
+        nodes, refs = self.body.node_def, [arg.name for arg in self.body.signature.input_arg]
+        lists = {refs[i] for i in self.moving if self.inputs[i].dtype == tf.variant}
+        reads = [node.op for node in nodes for ref in node.input if ref in lists]
+        return all(kind == "TensorListSetItem" for kind in reads)
+
+    def arguments(self, variables):
+        full = list(self.inputs)
+        for i, value in zip(self.moving, variables):
             full[i] = value
         return full
 
-    def step(*variables):
-        outputs = _body(body, arguments(variables), library, [])
-        return [outputs[i] for i in moving]
+    def build(self, keep):
+        """The outputs of the loop, of all `inputs`; fills `kept` if `keep`."""
+        needed = _needed(self.body, self.carried) if keep else ()
+        self.saved = [i for i in self.moving if i in needed and self.inputs[i].dtype != tf.variant]
+        kept = [
+            tf.raw_ops.EmptyTensorList(
+                element_shape=_list_shape(self.shapes[i]),
+                max_num_elements=-1,
+                element_dtype=self.inputs[i].dtype,
+            )
+            for i in self.saved
+        ]
 
-    results = tf.while_loop(
-        lambda *variables: _body(cond, arguments(variables), library, [])[0],
-        step,
-        [inputs[i] for i in moving],
-        shape_invariants=[_invariant(inputs[i], shapes[i : i + 1]) for i in moving],
-        parallel_iterations=max(1, attrs["parallel_iterations"].i),
-    )
-    return arguments(results)
+        def step(variables, kept, rounds):
+            full = self.arguments(variables)
+            kept = [
+                tf.raw_ops.TensorListPushBack(input_handle=handle, tensor=full[i])
+                for i, handle in zip(self.saved, kept)
+            ]
+            outputs = _body(self.body, full, self.library, [])
+            return [outputs[i] for i in self.moving], kept, [r + 1 for r in rounds]
+
+        shapes = [self.shapes[i] for i in self.moving], [tf.TensorShape([])] * len(kept)
+        rounds = [tf.constant(0)] if keep else []
+        self.outputs, self.kept, self.rounds = tf.while_loop(
+            lambda variables, *_: _body(self.cond, self.arguments(variables), self.library, [])[0],
+            step,
+            ([self.inputs[i] for i in self.moving], kept, rounds),
+            shape_invariants=(*shapes, [tf.TensorShape([])] * len(rounds)),
+            parallel_iterations=self.parallel,
+        )
+        return self.arguments(self.outputs)
+
+    def recall(self, kept, slots):
+        """What the body read in the last round that `kept` has, and `kept` before it."""
+        full, rest = self.arguments(self.outputs), []
+        for i in (*slots, *(i for i in self.carried if i not in self.saved)):
+            full[i] = tf.identity(full[i])  # a tensor of this round, that adjoints can go to
+        for i, handle in zip(self.saved, kept):
+            handle, full[i] = tf.raw_ops.TensorListPopBack(
+                input_handle=handle,
+                element_shape=_list_shape(self.shapes[i]),
+                element_dtype=self.inputs[i].dtype,
+            )
+            full[i].set_shape(self.shapes[i])
+            rest.append(handle)
+        return full, rest
+
+
+def _list_shape(shape):
+    """The shape of the elements of a tensor list, as its ops want it."""
+    if shape.rank is None:
+        return tf.constant(-1)
+    return tf.constant([-1 if size is None else size for size in shape.as_list()], tf.int32)
+
+
+def _needed(fdef, outputs):
+    """Indices of the arguments that these outputs of a function are computed from."""
+    nodes = {node.name: node for node in fdef.node_def}
+    stack = [fdef.ret[fdef.signature.output_arg[i].name] for i in outputs]
+    seen = set()
+    while stack:
+        name = stack.pop().split(":")[0]
+        if name not in seen and not name.startswith("^"):
+            seen.add(name)
+            stack.extend(nodes[name].input if name in nodes else ())
+    return {i for i, arg in enumerate(fdef.signature.input_arg) if arg.name in seen}
 
 
 def _invariant(tensor, shape):
     return tensor.shape if not shape or tensor.dtype == tf.variant else shape[0]
 
 
-def _branch(then, otherwise, inputs, attrs, library):
+def _branch(then, otherwise, inputs, library):
     condition, *arguments = inputs
     return tf.nest.flatten(
         tf.cond(
@@ -1524,8 +1617,8 @@ def _function_library():
     return found
 
 
-def _body(fdef, inputs, library, made):
-    """The body of a called function, in the place of the call."""
+def _body(fdef, inputs, library, made, wanted=None, reversible=False):
+    """The body of a called function, in the place of the call: its outputs, or those `wanted` (indices)."""
     nodes = {node.name: node for node in fdef.node_def}
     values = {arg.name: ([t], {}) for arg, t in zip(fdef.signature.input_arg, inputs)}
 
@@ -1534,7 +1627,9 @@ def _body(fdef, inputs, library, made):
         outputs, offsets = values[name]
         return outputs[offsets.get(rest[0], 0) + int(rest[1])] if rest else outputs[0]
 
-    stack = [(fdef.ret[arg.name].split(":")[0], False) for arg in fdef.signature.output_arg][::-1]
+    results = [fdef.ret[arg.name] for arg in fdef.signature.output_arg]
+    results = results if wanted is None else [results[i] for i in wanted]
+    stack = [(result.split(":")[0], False) for result in results[::-1]]
     seen = set()
     while stack:
         name, ready = stack.pop()
@@ -1548,10 +1643,10 @@ def _body(fdef, inputs, library, made):
             stack.append((name, True))
             stack.extend((i.split(":")[0], False) for i in needed)
             continue
-        outputs = _emit(node.op, [read(i) for i in needed], node.attr, made, name, library)
+        outputs = _emit(node.op, [read(i) for i in needed], node.attr, made, name, library, reversible)
         one_list = node.op in CALLS | LOOPS | BRANCHES | {"IdentityN"}
         values[name] = outputs, {} if one_list else _offsets(outputs[0].op.op_def, node)
-    return [read(fdef.ret[arg.name]) for arg in fdef.signature.output_arg]
+    return [read(result) for result in results]
 
 
 def _offsets(op_def, node):
@@ -2000,6 +2095,7 @@ class _Block:
         else:
             self.values, made = self._run(self.alphas[:-1], size)
             self.others, after = self._run(self.alphas[1:], size)
+        self.ends = _one_ended(made)
         if walk.secant:
             sources = [self.values[t.ref()] for t in plan.frontier]
             if walk.shared:
@@ -2015,7 +2111,8 @@ class _Block:
         values = plan.values(plan.frontier, self.walk.at(alphas, copies), copies)
         ops = plan.rest if targets is None else _ops_between(targets, plan.frontier + plan.roots)
         keep = plan.ys + plan.layers + list(targets or ())
-        made = _replay(ops, values, keep, copies if plan.rows is not None else 1, plan.axis)
+        copies = copies if plan.rows is not None else 1
+        made = _replay(ops, values, keep, copies, plan.axis, reversible=targets is None)
         return values, made
 
     def seeds(self, weights, weighted=True):
@@ -2035,11 +2132,8 @@ class _Block:
     def adjoints(self, seeds, targets):
         """Per target, the adjoint at every step, `[K * B, ...]` or None."""
         ys, at = self._replayed(self.walk.plan.ys), self._replayed(targets)
-        if self.walk.secant:
-            parts = _reverse(self.ends, ys, seeds, at, SECANT_RULES)
-            return [tf.add_n(p) if p else None for p in parts]
-        grads = tf.gradients(ys, at, grad_ys=seeds, stop_gradients=at)
-        return [None if g is None else tf.convert_to_tensor(g) for g in grads]
+        parts = _reverse(self.ends, ys, seeds, at, SECANT_RULES if self.walk.secant else LOOP_RULES)
+        return [tf.add_n(p) if p else None for p in parts]
 
     def sums(self, seeds, targets):
         """Per target, the sum over the steps of its adjoint, `[B, ...]` or None."""
@@ -2299,8 +2393,21 @@ def _pair(made, after):
     return [(op, _End(op), _End(twin)) for op, twin in zip(_group(made), _group(after))]
 
 
+def _one_ended(made):
+    """For `_reverse` with TensorFlow's own gradients: what lies between loops is one op."""
+    ends, part = [], []
+    for op in [*made, None]:
+        if op is not None and op.type != "Loop":
+            part.append(op)
+            continue
+        ends += [(island, _End(island), None) for island in ([_Island(part)] if part else [])]
+        ends += [(op, _End(op), None)] if op is not None else []
+        part = []
+    return ends
+
+
 class _Island:
-    """Ops that hand each other tensor lists, which cannot be averaged: one op as far as rules go."""
+    """Ops that are one as far as rules go: such as hand each other tensor lists, which have no average."""
 
     type = name = "Island"
 
@@ -2308,7 +2415,7 @@ class _Island:
         inside = {t.ref() for op in ops for t in op.outputs}
         outer = {t.ref(): t for op in ops for t in op.inputs if t.ref() not in inside}
         self.inputs = list(outer.values())
-        self.outputs = [t for op in ops for t in op.outputs if t.dtype != tf.variant]
+        self.outputs = [t for op in ops for t in op.outputs]
 
 
 def _group(ops):
@@ -2319,8 +2426,9 @@ def _group(ops):
         island[op] = [op]
         for tensor in op.inputs:
             if tensor.dtype == tf.variant and tensor.ref() in made_by:
-                other = island[made_by[tensor.ref()]]
-                if other is not island[op]:
+                maker = made_by[tensor.ref()]
+                other = island[maker]
+                if other is not island[op] and "Loop" not in (op.type, maker.type):
                     other.extend(island[op])
                     for member in island[op]:
                         island[member] = other
@@ -2457,7 +2565,11 @@ def _default_rule(op, other, grads):
     if other is None:
         return here
     there = _own_gradient(other, grads)
-    return [None if a is None or b is None else (a + b) / 2 for a, b in zip(here, there)]
+    return [None if a is None or b is None else _mean(a, b) for a, b in zip(here, there)]
+
+
+def _mean(a, b):
+    return a if a.dtype == tf.variant else (a + b) / 2  # of lists, only what they pass on is known
 
 
 def _own_gradient(op, grads, inputs=None):
@@ -2474,7 +2586,7 @@ def _own_gradient(op, grads, inputs=None):
         [t for t, _ in pairs],
         [place[i] for i in slots],
         [g for _, g in pairs],
-        stop_gradients=[t for t in place if t.dtype not in (tf.resource, tf.variant)],
+        stop_gradients=[t for t in place if t.dtype != tf.resource],
     )
     result = [None] * len(place)
     for i, grad in zip(slots, found):
@@ -3030,8 +3142,52 @@ _SMOOTH = _types(
     """
 )
 
+def _loop_rule(op, other, grads):
+    """Back through the rounds of a loop, with gradients or with the rules of two ends in each."""
+    loops = [op.op] if other is None else [op.op, other.op]
+    first = loops[0]
+    fixed = [i for i in op.slots if i not in first.moving]
+    grads = dict(zip(first.moving, grads))
+    # Nothing comes back from a list that nothing reads.
+    carried = [i for i in first.carried if first.inputs[i].dtype != tf.variant or grads[i] is not None]
+    ends = dict(zip(first.moving, first.outputs))
+    adjoints = [tf.zeros_like(ends[i]) if grads[i] is None else grads[i] for i in carried]
+    totals = [tf.zeros_like(op.inputs[i]) for i in fixed]
+
+    def step(left, kept, adjoints, totals):
+        runs, rest = [], []
+        for loop, handles in zip(loops, kept):
+            full, handles = loop.recall(handles, fixed)
+            made = []
+            outputs = _body(loop.body, full, loop.library, made, carried, reversible=True)
+            runs.append((made, outputs, [full[i] for i in (*carried, *fixed)]))
+            rest.append(handles)
+        (made, outputs, targets), *others = runs
+        pairs = _pair(made, others[0][0]) if others else _one_ended(made)
+        parts = _reverse(pairs, outputs, adjoints, targets, SECANT_RULES if others else LOOP_RULES)
+        before = [tf.add_n(p) if p else tf.zeros_like(t) for p, t in zip(parts, targets)]
+        before = [_restore_shape(g, t.shape) for g, t in zip(before, targets)]
+        totals = [tf.add_n([total, *p]) if p else total for total, p in zip(totals, parts[len(carried) :])]
+        return left - 1, rest, before[: len(carried)], totals
+
+    shapes = [first.shapes[i] for i in carried], [total.shape for total in totals]
+    lists = [[tf.TensorShape([])] * len(loop.kept) for loop in loops]
+    _, _, adjoints, totals = tf.while_loop(
+        lambda left, *_: left > 0,
+        step,
+        (first.rounds[0], [loop.kept for loop in loops], adjoints, totals),
+        shape_invariants=(tf.TensorShape([]), lists, *shapes),
+        parallel_iterations=first.parallel,
+    )
+    found = {**dict(zip(carried, adjoints)), **dict(zip(fixed, totals))}
+    return [found.get(i) for i in range(len(first.inputs))]
+
+
+LOOP_RULES = {"Loop": _loop_rule}
+
 # op type -> rule(op, other, grads). What is not listed gets the mean of its gradient at both ends.
 SECANT_RULES = {
+    **LOOP_RULES,
     **dict.fromkeys((t for t, slots in AFFINE.items() if slots not in ("all", "one")), _linear),
     **dict.fromkeys(("AddN", "Pack", "ConcatV2", "BiasAddGrad"), _linear),
     **dict.fromkeys(_SMOOTH, _elementwise(_smooth_slope)),

@@ -1422,9 +1422,8 @@ def _is_concrete(fdef):
 class _Loop:
     """A loop of the replay, as one op that `_reverse` can go back through.
 
-    TensorFlow's own gradient keeps every tensor of every round, and differentiates by the weights
-    too. This keeps the variables of the loop, and computes the rest of a round again where the
-    gradients, or the rules at both ends of an interval, need it.
+    It keeps the variables of every round, from which `_loop_rule` computes the rest of the round
+    again, at both ends of an interval.
 
     Attributes:
       moving: which of `inputs` change from round to round; `outputs` has these.
@@ -2095,7 +2094,6 @@ class _Block:
         else:
             self.values, made = self._run(self.alphas[:-1], size)
             self.others, after = self._run(self.alphas[1:], size)
-        self.ends = _one_ended(made)
         if walk.secant:
             sources = [self.values[t.ref()] for t in plan.frontier]
             if walk.shared:
@@ -2112,7 +2110,9 @@ class _Block:
         ops = plan.rest if targets is None else _ops_between(targets, plan.frontier + plan.roots)
         keep = plan.ys + plan.layers + list(targets or ())
         copies = copies if plan.rows is not None else 1
-        made = _replay(ops, values, keep, copies, plan.axis, reversible=targets is None)
+        # For gradients alone TensorFlow's own way back through a loop is faster, as it keeps more.
+        reversible = self.walk.secant and targets is None
+        made = _replay(ops, values, keep, copies, plan.axis, reversible)
         return values, made
 
     def seeds(self, weights, weighted=True):
@@ -2132,8 +2132,11 @@ class _Block:
     def adjoints(self, seeds, targets):
         """Per target, the adjoint at every step, `[K * B, ...]` or None."""
         ys, at = self._replayed(self.walk.plan.ys), self._replayed(targets)
-        parts = _reverse(self.ends, ys, seeds, at, SECANT_RULES if self.walk.secant else LOOP_RULES)
-        return [tf.add_n(p) if p else None for p in parts]
+        if self.walk.secant:
+            parts = _reverse(self.ends, ys, seeds, at, SECANT_RULES)
+            return [tf.add_n(p) if p else None for p in parts]
+        grads = tf.gradients(ys, at, grad_ys=seeds, stop_gradients=at)
+        return [None if g is None else tf.convert_to_tensor(g) for g in grads]
 
     def sums(self, seeds, targets):
         """Per target, the sum over the steps of its adjoint, `[B, ...]` or None."""
@@ -2391,19 +2394,6 @@ def _reverse(ends, ys, seeds, targets, rules, summed=False):
 def _pair(made, after):
     """Ops and their twins at the other end, for `_reverse`."""
     return [(op, _End(op), _End(twin)) for op, twin in zip(_group(made), _group(after))]
-
-
-def _one_ended(made):
-    """For `_reverse` with TensorFlow's own gradients: what lies between loops is one op."""
-    ends, part = [], []
-    for op in [*made, None]:
-        if op is not None and op.type != "Loop":
-            part.append(op)
-            continue
-        ends += [(island, _End(island), None) for island in ([_Island(part)] if part else [])]
-        ends += [(op, _End(op), None)] if op is not None else []
-        part = []
-    return ends
 
 
 class _Island:
@@ -3143,9 +3133,8 @@ _SMOOTH = _types(
 )
 
 def _loop_rule(op, other, grads):
-    """Back through the rounds of a loop, with gradients or with the rules of two ends in each."""
-    loops = [op.op] if other is None else [op.op, other.op]
-    first = loops[0]
+    """Back through the rounds of a loop, with the rules of both ends in each."""
+    loops = first, _ = op.op, other.op
     fixed = [i for i in op.slots if i not in first.moving]
     grads = dict(zip(first.moving, grads))
     # Nothing comes back from a list that nothing reads.
@@ -3162,9 +3151,8 @@ def _loop_rule(op, other, grads):
             outputs = _body(loop.body, full, loop.library, made, carried, reversible=True)
             runs.append((made, outputs, [full[i] for i in (*carried, *fixed)]))
             rest.append(handles)
-        (made, outputs, targets), *others = runs
-        pairs = _pair(made, others[0][0]) if others else _one_ended(made)
-        parts = _reverse(pairs, outputs, adjoints, targets, SECANT_RULES if others else LOOP_RULES)
+        (made, outputs, targets), (after, _, _) = runs
+        parts = _reverse(_pair(made, after), outputs, adjoints, targets, SECANT_RULES)
         before = [tf.add_n(p) if p else tf.zeros_like(t) for p, t in zip(parts, targets)]
         before = [_restore_shape(g, t.shape) for g, t in zip(before, targets)]
         totals = [tf.add_n([total, *p]) if p else total for total, p in zip(totals, parts[len(carried) :])]
@@ -3183,11 +3171,8 @@ def _loop_rule(op, other, grads):
     return [found.get(i) for i in range(len(first.inputs))]
 
 
-LOOP_RULES = {"Loop": _loop_rule}
-
 # op type -> rule(op, other, grads). What is not listed gets the mean of its gradient at both ends.
 SECANT_RULES = {
-    **LOOP_RULES,
     **dict.fromkeys((t for t, slots in AFFINE.items() if slots not in ("all", "one")), _linear),
     **dict.fromkeys(("AddN", "Pack", "ConcatV2", "BiasAddGrad"), _linear),
     **dict.fromkeys(_SMOOTH, _elementwise(_smooth_slope)),
@@ -3223,6 +3208,7 @@ SECANT_RULES = {
     **dict.fromkeys(("Reshape", "Squeeze", "ExpandDims"), _reshape),
     **dict.fromkeys(("Identity", "IdentityN"), _pass_on),
     "BiasAdd": lambda op, other, grads: [grads[0], None],
+    "Loop": _loop_rule,
 }
 
 

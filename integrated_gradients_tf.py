@@ -19,7 +19,7 @@ import functools
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -113,11 +113,10 @@ def linear_interpolation(
         inter, stepsize = [], []
         for tensor, start in zip(flat, starts):
             start = _broadcast(start, tensor)
-            # One product [S, 2] x [2, B * ...]: half the time of two products and a sum.
-            ends = tf.stack([tf.reshape(start, [-1]), tf.reshape(tensor, [-1])])
-            path = tf.matmul(tf.constant(np.stack([1 - points, points], 1), tensor.dtype), ends)
+            change = _change(start, tensor)
+            path = _between(start, tensor, change, _column(points, tensor), _column(1 - points, tensor))
             inter.append(_merge_rows(path, tensor, len(points)))
-            step = _column(weights, tensor) * (tensor - start)
+            step = _column(weights, tensor) * change
             stepsize.append(_merge_rows(step, tensor, len(points)))
     return tuple(tf.nest.pack_sequence_as(x, part) for part in (inter, stepsize, starts))
 
@@ -506,13 +505,13 @@ def path_gradients(
         weights = _flat_grad_ys(function, plan, ys, grad_ys)
         dtype = _wide(plan.xs[0].dtype)
         alphas = tf.constant(quadrature(num_steps, "riemann_trapezoid")[0], dtype)
+        changes = [_change(start, x) for x, start in zip(plan.xs, starts)]
 
         def point(index):
-            alpha = alphas[index]
-            new = [
-                _restore_shape((1 - tf.cast(alpha, x.dtype)) * start + tf.cast(alpha, x.dtype) * x, x.shape)
-                for x, start in zip(plan.xs, starts)
-            ]
+            new = []
+            for x, start, change in zip(plan.xs, starts, changes):
+                alpha = tf.cast(alphas[index], x.dtype)
+                new.append(_restore_shape(_between(start, x, change, alpha, 1 - alpha), x.shape))
             made = plan.replay(new)
             grads = tf.gradients(made, new, grad_ys=weights)
             grads = [tf.zeros_like(x) if g is None else tf.convert_to_tensor(g) for x, g in zip(new, grads)]
@@ -863,7 +862,8 @@ class _Plan:
         values = self.values(self.xs, new, copies)
         # Replacements of an unknown number of rows may be more than a known batch.
         sure = self.rows is None or all(t.shape.rank and t.shape.as_list()[0] for t in new)
-        _replay(self.ops, values, self.ys, copies if self.rows is not None else 1, self.axis if sure else None)
+        axis = self.axis if sure else None
+        _replay(self.ops, values, self.ys, copies if self.rows is not None else 1, axis)
         return [values.get(y.ref(), y) for y in self.ys]
 
     def values(self, sources, new, copies=1):
@@ -1684,10 +1684,9 @@ class _Walk:
             method = "secant" if plan.kinked else "gausslegendre"
         self.plan, self.steps = plan, _check_steps(function, num_steps, method)
         self.secant = method == "secant"
-        # Panels that follow the network, where `auto` leaves the choice to us.
-        graded = graded and method == "gausslegendre" and self.steps >= LEAST_GRADED and not plan.layers
-        self.graded = graded and bool(self._readers(_movers))
-        self.rule = None if self.secant else quadrature(self.steps, method, PANELS if self.graded else None)
+        # Nodes that follow the network, where `auto` leaves the choice to us.
+        self.graded = graded and method == "gausslegendre" and self.steps >= LEAST_GRADED
+        self.rule = None if self.secant else quadrature(self.steps, method)
         self.starts = _flat_baselines(function, structure, plan.xs, baselines)
         self.strict = max_rows is not None
         self.limit = self._row_limit(function, max_rows, outputs)
@@ -1783,8 +1782,9 @@ class _Walk:
         self.per_block = self._steps_per_block()
         known = isinstance(self.per_block, int)
         self.long = self.per_block >= LONG if known else self.limit >= 8 * LONG
-        if self.secant or self.graded:
-            self.density = self._density()
+        self.change = [_change(start, t) for t, start in zip(plan.frontier, self.before)]
+        self.density = self._density() if self.secant or self.graded else None
+        self.map = None if self.secant or self.density is None else self._evening_map()
 
     def _steps_per_block(self):
         plan, ends = self.plan, 2 if self.secant and not self.shared else 1
@@ -1872,34 +1872,26 @@ class _Walk:
     # Where the points go
 
     def at(self, alphas, copies):
-        """The frontier at `alphas [copies, 1 or B]`, `[copies * B, ...]` each."""
+        """The frontier at `alphas`, a pair of `[copies, 1 or B]`, `[copies * B, ...]` each."""
         new = []
-        for tensor, start in zip(self.plan.frontier, self.before):
-            alpha = tf.cast(_right_pad(alphas, tensor), tensor.dtype)
-            # Exact at both ends, and no NaN where a mask of -inf is part of the frontier.
-            path = tf.math.multiply_no_nan(start, 1 - alpha) + tf.math.multiply_no_nan(tensor, alpha)
+        for tensor, start, change in zip(self.plan.frontier, self.before, self.change):
+            from_start, from_end = (tf.cast(_right_pad(a, tensor), tensor.dtype) for a in alphas)
+            path = _between(start, tensor, change, from_start, from_end)
             new.append(_merge_rows(path, tensor, copies))
         return new
 
     def points(self, index):
-        """Alphas and weights of a block, `[K, 1]` or `[K, B]`; secant has the alphas of K + 1 points."""
+        """Points and weights of a block: a pair of `[K, 1 or B]`, the distances from both ends, and
+        `[K, 1 or B]`. `secant` has K + 1 points."""
         size, steps, dtype = self.per_block, self.steps, _wide(self.plan.frontier[0].dtype)
         if self.secant:
             at = tf.minimum(index * size + tf.range(size + 1), steps)
-            alphas = self._graded(tf.cast(at, dtype) / self.steps)
-            return alphas, alphas[1:] - alphas[:-1]
+            return self._graded(tf.cast(at, dtype) / steps)
         at = index * size + tf.range(size)
-        alphas, weights = (tf.constant(v, dtype) for v in self.rule)
         last = tf.minimum(at, steps - 1)
-        alphas, weights = tf.gather(alphas, last)[:, None], tf.gather(weights, last)[:, None]
-        if self.graded:
-            # The rule is that of equal panels: each is stretched to one of equal shares of the density.
-            edges = self._graded(tf.range(PANELS + 1, dtype=dtype) / PANELS)
-            panel = tf.cast(alphas[:, 0] * PANELS, tf.int32)
-            low, width = tf.gather(edges, panel), tf.gather(edges[1:] - edges[:-1], panel)
-            alphas = low + width * (alphas * PANELS - tf.cast(panel, dtype)[:, None])
-            weights *= width * PANELS
-        return alphas, tf.where(at[:, None] < steps, weights, 0)
+        alphas, weights = (tf.gather(tf.constant(v, dtype), last) for v in self.rule)
+        points, slopes = self._mapped(alphas)
+        return points, tf.where(at[:, None] < steps, weights[:, None] * slopes, 0)
 
     def intervals(self, index):
         """Start and end of the interval that each step of a gradient rule stands for."""
@@ -1907,60 +1899,105 @@ class _Walk:
         ends[-1] = 1
         dtype = _wide(self.plan.frontier[0].dtype)
         at = tf.minimum(index * self.per_block + tf.range(self.per_block + 1), self.steps)
-        edges = tf.gather(tf.constant(np.concatenate([[0], ends]), dtype), at)[:, None]
-        return edges[:-1], edges[1:]
+        edges, _ = self._mapped(tf.gather(tf.constant(np.concatenate([[0], ends]), dtype), at))
+        return tuple(edge[:-1] for edge in edges), tuple(edge[1:] for edge in edges)
+
+    def _evening_map(self):
+        """For each row, the map of the path under which its density is most even, `[B]` tensors."""
+        maps, dtype = _maps(self.bins, self.steps), self.density.dtype
+        share = self.density[:, 1:] - self.density[:, :-1]
+        best = tf.argmin(tf.matmul(share, tf.constant(maps.costs, dtype)), axis=1)
+        return {name: tf.gather(tf.constant(values, dtype), best) for name, values in maps.rows.items()}
+
+    def _mapped(self, nodes):
+        """Points at the nodes `[P]` of a rule, as a pair of distances from both ends `[P, B]`, and slopes.
+
+        alpha = center + width sinh(low + (high - low) node), which goes from 0 to 1 and is dense around its
+        center. Being analytic it lets Gauss-Legendre converge as fast as without it, or far faster.
+        """
+        nodes = nodes[:, None]
+        if self.map is None:
+            return (nodes, 1 - nodes), tf.ones([], nodes.dtype)
+        m = self.map
+        at = m["low"] + (m["high"] - m["low"]) * nodes
+        way, slope = m["width"] * tf.sinh(at), m["width"] * tf.cosh(at) * (m["high"] - m["low"])
+        # Distances are exact near the end that is the center.
+        start = tf.where(m["center"] < 1, m["center"] + way, 1 + way)
+        end = tf.where(m["center"] < 1, (1 - m["center"]) - way, -way)
+        even, one = m["even"] > 0, tf.ones([], nodes.dtype)
+        start, end = tf.clip_by_value(start, 0, 1), tf.clip_by_value(end, 0, 1)
+        ends = tf.where(even, nodes, start), tf.where(even, 1 - nodes, end)
+        return ends, tf.where(even, one, slope / m["total"])
 
     def _density(self):
-        """Share of the points that each of equal parts of the path gets, summed up, `[B, parts + 1]`.
+        """Share of the points that each bin of the path gets, summed up, `[B, bins + 1]`.
 
-        Error sits where units switch and where attention and probabilities move. A few looks at the
-        network on the path tell where that is. None if there is nothing to see.
+        Error sits where units switch, where attention, probabilities and the output move, and where
+        what the network divides by moves in logarithm: behind a normalization that is flat at one end
+        of the path everything may happen within a millionth of it. A few looks at the network on the
+        path tell where that is. None if there is nothing to see.
         """
+        plan = self.plan
         switches = self._readers(_switches) if self.secant else []
         switches = switches[:: len(switches) // MOST_READ + 1]
-        if self.steps == 1 or self.secant and not switches:
-            return None
+        norms = self._readers(_norms)
+        norms = norms[:: len(norms) // MOST_READ + 1]
         movers = self._readers(_movers) if self.steps >= LEAST_GRADED else []
-        looks = 1 if not movers else SWITCH_LOOKS if self.secant else MOVE_LOOKS
-        seen = self._look(looks, [[reader] for reader in movers] + [switches])
-        if movers:
-            moved = tf.add_n([_moves(tensor) for tensor in seen[: len(movers)]]) / len(movers)
+        movers = movers[:: len(movers) // MOST_READ + 1]
         if not self.secant:
-            share = moved
-        else:
-            # Some points everywhere: looks miss what switches twice or moves there and back.
-            share = _crossings(seen[-1], BINS // looks) + 1 / BINS
-            if movers:
-                share = tf.sqrt(share * (tf.repeat(moved, BINS // looks, axis=1) + 0.1 / looks))
+            movers += [self._reader(y, 0) for y in plan.ys if y.shape.rank is not None]
+        looks = MOVE_LOOKS if not self.secant else SWITCH_LOOKS if self.steps >= LEAST_GRADED else 1
+        self.bins = _bins(looks, bool(norms))
+        if self.steps == 1 or not switches + norms + movers:
+            return None
+        looks, size = self.bins.looks, self.bins.size
+        seen = self._look([[reader] for reader in movers + norms] + [switches])
+        even = tf.constant(self.bins.widths, seen[0].dtype)
+        # Some points everywhere: looks miss what switches twice or moves there and back.
+        share = tf.zeros([self.batch, 1], even.dtype) + even
+        if switches:
+            share += _crossings(seen[-1], size)
+        if movers:
+            moved = [_shares(_moves(tensor)) for tensor in seen[: len(movers)]]
+            moved = tf.repeat(tf.add_n(moved) / len(movers), size, axis=1) / size + 0.1 * even
+            share = tf.sqrt(share * moved) if self.secant else moved
+        share /= tf.reduce_sum(share, axis=1, keepdims=True)
+        if norms:
+            logs = [tf.minimum(_moves(t), 4.0) for t in seen[len(movers) : len(movers) + len(norms)]]
+            share = NATS * share + tf.repeat(tf.reduce_max(tf.stack(logs), axis=0), size, axis=1) / size
             share /= tf.reduce_sum(share, axis=1, keepdims=True)
         edges = tf.concat([tf.zeros_like(share[:, :1]), tf.cumsum(share, axis=1)], 1)
         return tf.stop_gradient(edges)
 
     def _readers(self, seen):
         """Functions from replayed values to `[B, units]`, of what `seen` finds."""
-        plan, dtype = self.plan, _wide(self.plan.frontier[0].dtype)
-
-        def reader(now, axis, led):
-            def read(values, rows):
-                value = tf.cast(now(lambda t: values.get(t.ref(), t)), dtype)
-                return _rows_first(value, axis, led, rows)
-
-            return read
-
-        found = []
-        for op in plan.rest:
-            out = op.outputs[0] if op.outputs else None
-            axis = UNKNOWN if out is None else plan.axis.get(out.ref(), UNKNOWN)
-            if axis != UNKNOWN and out.shape.rank is not None:
-                found += [reader(now, axis, out.ref() in plan.row_led) for now in seen(op, plan.varying)]
+        found, axes = [], self.plan.axis
+        for op in self.plan.rest:
+            for like, now in seen(op, self.plan.varying) if op.outputs else ():
+                if like.shape.rank is not None and axes.get(like.ref(), UNKNOWN) != UNKNOWN:
+                    found.append(self._reader(like, axes[like.ref()], now))
         return found
 
-    def _look(self, looks, groups):
-        """A sample of what each group of readers sees at `looks` even points of the path and at `xs`.
+    def _reader(self, like, axis, now=None):
+        """Likewise of a tensor, or of what `now` (of a lookup of tensors) makes in its shape."""
+        led, dtype = like.ref() in self.plan.row_led, _wide(self.plan.frontier[0].dtype)
+
+        def read(values, rows):
+            def at(tensor):
+                return values.get(tensor.ref(), tensor)
+
+            return _rows_first(tf.cast(now(at) if now else at(like), dtype), axis, led, rows)
+
+        return read
+
+    def _look(self, groups):
+        """A sample of what each group of readers sees at the looks along the path and at `xs`.
 
         `[looks + 1, B, units]` each; empty groups are left out.
         """
         plan, dtype = self.plan, _wide(self.plan.frontier[0].dtype)
+        looks, size = self.bins.looks, self.bins.size
+        ends = [tf.constant(distance[::size], dtype)[:, None] for distance in (self.bins.low, self.bins.high)]
         groups = [group for group in groups if group]
         last = [_sample([read({}, self.batch) for read in group])[None] for group in groups]
         if plan.rows is not None:
@@ -1973,8 +2010,9 @@ class _Walk:
 
         def look(index):
             at = tf.minimum(index * copies + tf.range(copies), looks - 1)
-            values = plan.values(plan.frontier, self.at(tf.cast(at, dtype)[:, None] / looks, copies), copies)
-            keep = [t for op in plan.rest for t in op.inputs]
+            alphas = [tf.gather(end, at) for end in ends]
+            values = plan.values(plan.frontier, self.at(alphas, copies), copies)
+            keep = plan.ys + [t for op in plan.rest for t in op.inputs]
             _replay(plan.rest, values, keep, copies if plan.rows is not None else 1, plan.axis)
             rows = copies * self.batch
             parts = [_sample([read(values, rows) for read in group]) for group in groups]
@@ -1992,20 +2030,87 @@ class _Walk:
         return [_restore_shape(part, [looks + 1, *t.shape.as_list()[1:]]) for part, t in zip(seen, last)]
 
     def _graded(self, quantiles):
-        """Alphas `[P, B]` at these quantiles `[P]` of the density."""
+        """Points at these quantiles `[P]` of the density, and how far it is from one to the next.
+
+        A pair of `[P, B]`, the distances from both ends, each exact near its own, and `[P - 1, B]`.
+        """
         if self.density is None:
-            return quantiles[:, None]
+            low = quantiles[:, None]
+            return (low, 1 - low), low[1:] - low[:-1]
         low, high = self.density[:, :-1], self.density[:, 1:]
         width = tf.where(high > low, high - low, 1)
-        covered = (quantiles[:, None, None] - low) / width
-        alphas = tf.reduce_mean(tf.clip_by_value(covered, 0, 1), axis=2)
-        return tf.where(quantiles[:, None] >= 1, tf.ones([], alphas.dtype), alphas)
+        covered = tf.clip_by_value((quantiles[:, None, None] - low) / width, 0, 1)
+        covered = tf.where(quantiles[:, None, None] >= 1, tf.ones([], covered.dtype), covered)
+        widths = tf.constant(self.bins.widths, covered.dtype)
+
+        def total(parts):
+            return tf.reduce_sum(parts * widths, axis=2)
+
+        one = tf.ones([], covered.dtype)
+        ends = [
+            tf.where(at[:, None], one, total(part))
+            for at, part in ((quantiles >= 1, covered), (quantiles <= 0, 1 - covered))
+        ]
+        return ends, total(covered[1:] - covered[:-1])
+
+
+class _Bins:
+    """Parts of the path, with a look at the network at the beginning of every `size` of them."""
+
+    def __init__(self, widths, looks, tails=False):
+        self.widths, self.looks, self.size, self.tails = widths, looks, len(widths) // looks, tails
+        zero = [0]
+        self.low = np.concatenate([zero, np.cumsum(widths)])
+        self.high = np.concatenate([np.cumsum(widths[::-1])[::-1], zero])  # 1 - low, exact near the end
+
+
+@functools.lru_cache(maxsize=16)
+def _bins(looks, tails):
+    """Even parts; with `tails`, also parts in geometric progression towards both ends."""
+    if not tails:
+        return _Bins(np.full(BINS, 1 / BINS), looks)
+    at = np.arange((len(TAILS) - 1) * TAIL_SIZE + 1) / TAIL_SIZE
+    edges = TAIL * np.exp(-np.interp(at, np.arange(len(TAILS)), TAILS))
+    tail = np.diff(np.concatenate([edges[0] * np.arange(TAIL_SIZE) / TAIL_SIZE, edges]))
+    middle = np.full(MOVE_LOOKS * TAIL_SIZE, (1 - 2 * TAIL) / (MOVE_LOOKS * TAIL_SIZE))
+    return _Bins(np.concatenate([tail, middle, tail[::-1]]), 2 * len(TAILS) + MOVE_LOOKS, tails)
+
+
+@functools.lru_cache(maxsize=16)
+def _maps(bins, steps):
+    """The maps that a row can choose from, and what each costs: `[bins, maps]`.
+
+    The cost of a map is the mean, over the density, of minus the logarithm of how many nodes of the rule
+    it puts there: least where the density is even in terms of its nodes (Gibbs' inequality).
+    """
+    inner = [(c / 16, 2.0**-k) for c in range(1, 16) for k in range(1, 7)]
+    outer = [(end, 4.0**-k) for end in (0, 1) for k in range(15 if bins.tails else 4)]
+    center, width = np.array([(0.5, 1.0), *inner, *outer]).T
+    low, high = np.arcsinh(-center / width), np.arcsinh((1 - center) / width)
+    even = np.arange(len(center)) == 0
+    middle_low, middle_high = ((d[1:] + d[:-1])[:, None] / 2 for d in (bins.low, bins.high))
+    distance = np.where(center < 1, middle_low - center, middle_high)
+    costs = np.where(even, 0, np.log(np.hypot(distance, width) * (high - low)))
+    total = np.ones(len(center))
+    if steps <= 1024:  # a constant then has its integral to the last bit; with more, it has anyway
+        nodes, weights = quadrature(steps, "gausslegendre")
+        at = low[:, None] + (high - low)[:, None] * nodes
+        total = (np.cosh(at) @ weights) * width * (high - low)
+    return _Maps(costs, dict(center=center, width=width, low=low, high=high, even=even, total=total))
+
+
+class _Maps(NamedTuple):
+    costs: np.ndarray
+    rows: dict
 
 
 BINS = 64
 SWITCH_LOOKS = 4
 MOVE_LOOKS = 8
-PANELS = 5  # of graded Gauss-Legendre
+TAIL = 1 / 8  # what of the path at each end is looked at in geometric steps, if need be
+TAILS = (28, 21, 15, 10, 6, 3, 0)  # their depths in nats
+TAIL_SIZE = 4
+NATS = 2.0  # movement of a norm in logarithm that earns it half of the points
 LEAST_GRADED = 10  # steps for which several looks are worth their time
 MOST_READ = 25  # ops that switch; of deeper networks some tell enough, and the others take time to build
 SAMPLE = 1024  # units of a group of ops; about twice as many are looked at, at most
@@ -2015,9 +2120,12 @@ def _switches(op, varying):
     """Functions (of a lookup of tensors) whose sign changes are where `op` switches."""
     slots = _slots_vary(op, varying)
     if op.type in THRESHOLDS and 0 in slots:
-        return [lambda at, c=c: at(op.inputs[0]) - c if c else at(op.inputs[0]) for c in THRESHOLDS[op.type]]
+        return [
+            (op.outputs[0], lambda at, c=c: at(op.inputs[0]) - c if c else at(op.inputs[0]))
+            for c in THRESHOLDS[op.type]
+        ]
     if _is_kink(op, varying) and op.type in ("Maximum", "Minimum"):
-        return [lambda at: at(op.inputs[0]) - at(op.inputs[1])]
+        return [(op.outputs[0], lambda at: at(op.inputs[0]) - at(op.inputs[1]))]
     return []
 
 
@@ -2026,7 +2134,20 @@ THRESHOLDS = {"Relu": (0,), "Relu6": (0, 6), "LeakyRelu": (0,), "Selu": (0,), "E
 
 def _movers(op, varying):
     """Functions (of a lookup of tensors) whose changes tell where a smooth network moves."""
-    return [lambda at: at(op.outputs[0])] if op.type == "Softmax" and _slots_vary(op, varying) else []
+    return [(op.outputs[0], None)] if op.type == "Softmax" and _slots_vary(op, varying) else []
+
+
+def _norms(op, varying):
+    """Logarithms of what `op` divides by, takes the root or the logarithm of."""
+    slot = NORMS.get(op.type)
+    if slot is None or slot not in _slots_vary(op, varying) or not op.inputs[slot].dtype.is_floating:
+        return []
+    norm, power = op.inputs[slot], 0.5 if op.type in ("Sqrt", "Rsqrt") else 1.0
+    return [(norm, lambda at: power * tf.math.log(tf.maximum(tf.abs(at(norm)), 1e-30)))]
+
+
+# type -> slot of the input that stands in a denominator, under a root or a logarithm
+NORMS = {"Rsqrt": 0, "Sqrt": 0, "Reciprocal": 0, "Inv": 0, "Log": 0, "RealDiv": 1, "Div": 1, "DivNoNan": 1}
 
 
 def _rows_first(tensor, axis, led, rows):
@@ -2050,7 +2171,7 @@ def _sample(tensors):
 
 
 def _crossings(seen, size):
-    """`[L + 1, B, units]` -> `[B, L * size]`: the share of crossings of zero in equal parts of the path.
+    """`[L + 1, B, units]` -> `[B, L * size]`: the share of crossings of zero in equal parts of the looks.
 
     Between two looks they are where they would be were the units linear there.
     """
@@ -2058,7 +2179,11 @@ def _crossings(seen, size):
     looks, rows = before.shape.as_list()[0], tf.shape(seen)[1]
     low, high = tf.minimum(before, after), tf.maximum(before, after)
     crosses = (low < 0) & (high > 0)
-    at = tf.where(crosses, low / (low - high), 0)
+    if looks > 1:
+        # What is zero at a look crosses on both sides of it.
+        through = tf.pad(tf.equal(seen[1:-1], 0) & (seen[:-2] * seen[2:] < 0), [[1, 1], [0, 0], [0, 0]])
+        crosses |= through[:-1] | through[1:]
+    at = tf.where(crosses, low / tf.where(crosses, low - high, 1), 0)
     part = tf.clip_by_value(tf.cast(at * size, tf.int32), 0, size - 1)
     # Counted from the lower end, so that both directions of a path are mirrored to the last bit.
     part = tf.where(before < after, part, size - 1 - part) + size * tf.range(looks)[:, None, None]
@@ -2070,15 +2195,14 @@ def _crossings(seen, size):
 
 
 def _moves(seen):
-    """`[L + 1, B, units]` -> `[B, L]`: how much of its way each row goes from look to look."""
-    return _shares(tf.transpose(tf.reduce_sum(tf.abs(seen[1:] - seen[:-1]), axis=2)))
+    """`[L + 1, B, units]` -> `[B, L]`: how far the units of each row move from look to look, in the mean."""
+    return tf.transpose(tf.reduce_mean(_finite(tf.abs(seen[1:] - seen[:-1])), axis=2))
 
 
 def _shares(counts):
-    """Counts `[B, parts]` divided by their sum; even where that is zero."""
+    """Counts `[B, parts]` divided by their sum, if there are any."""
     total = tf.reduce_sum(counts, axis=1, keepdims=True)
-    parts = counts.shape.as_list()[1]
-    return tf.where(total > 0, counts / tf.where(total > 0, total, 1), 1 / parts)
+    return tf.math.divide_no_nan(counts, total)
 
 
 class _Block:
@@ -2092,8 +2216,8 @@ class _Block:
             self.values, made = self._run(self.alphas, size + walk.shared)
             self.others = self.values
         else:
-            self.values, made = self._run(self.alphas[:-1], size)
-            self.others, after = self._run(self.alphas[1:], size)
+            self.values, made = self._run([a[:-1] for a in self.alphas], size)
+            self.others, after = self._run([a[1:] for a in self.alphas], size)
         if walk.secant:
             sources = [self.values[t.ref()] for t in plan.frontier]
             if walk.shared:
@@ -2104,7 +2228,7 @@ class _Block:
                 self.ends = _pair(made, after)
 
     def _run(self, alphas, copies, targets=None):
-        """Replays what follows the frontier at `alphas [copies, 1 or B]`."""
+        """Replays what follows the frontier at `alphas`, a pair of `[copies, 1 or B]`."""
         plan = self.walk.plan
         values = plan.values(plan.frontier, self.walk.at(alphas, copies), copies)
         ops = plan.rest if targets is None else _ops_between(targets, plan.frontier + plan.roots)
@@ -2189,6 +2313,17 @@ def _add_all(totals, parts):
         total if part is None else _restore_shape(total + tf.cast(part, total.dtype), total.shape)
         for total, part in zip(totals, parts)
     ]
+
+
+def _between(start, end, change, from_start, from_end):
+    """Points of the straight path: exact at both ends, and where nothing changes."""
+    first = from_start < from_end
+    return tf.where(first, start, end) + change * tf.where(first, from_start, -from_end)
+
+
+def _change(start, end):
+    """`end - start`, and 0 where a mask of -inf is part of both."""
+    return tf.where(tf.equal(start, end), tf.zeros([], end.dtype), end - start)
 
 
 def _right_pad(values, like):
@@ -2643,7 +2778,8 @@ def _sqrt_slope(op, other):
 
 def _rsqrt_slope(op, other):
     y0, y1 = op.outputs[0], other.outputs[0]
-    return _finite(-((y0 * y1) ** 2) / (y0 + y1))
+    both = y0 * y1  # whose square may be beyond the range of its type
+    return _finite(-both * (both / (y0 + y1)))
 
 
 def _finite(tensor):
@@ -2718,28 +2854,61 @@ def _sum_rule(*signs):
 
 
 def _product(op, other, grads):
-    """y = a b, exactly: mean(b) times the change of a plus mean(a) times the change of b."""
+    """y = a b, exactly: a mean of b times the change of a plus a mean of a times the change of b."""
     (a0, b0), (a1, b1) = op.inputs, other.inputs
-    result = [None, None]
-    for i, (p0, p1, like) in enumerate(((b0, b1, a0), (a0, a1, b0))):
-        if i in op.slots:
-            mean = p0 if p0 is p1 else (p0 + p1) / 2
-            result[i] = _unbroadcast(grads[0] * mean, like, op)
-    return result
+    if len(op.slots) == 2:
+        means = op.keep("means", lambda: _means(a0, a1, b0, b1))
+    else:
+        means = [p0 if p0 is p1 else (p0 + p1) / 2 for p0, p1 in ((b0, b1), (a0, a1))]
+    return [
+        _unbroadcast(grads[0] * mean, like, op) if i in op.slots else None
+        for i, (mean, like) in enumerate(zip(means, (a0, b0)))
+    ]
 
 
 def _quotient(op, other, grads):
     """y = a r with r = 1 / b, whose slope is -1 / (b0 b1)."""
     (a0, b0), (a1, b1) = op.inputs, other.inputs
+
+    def means():
+        if len(op.slots) == 2:
+            return _means(a0, a1, 1 / b0, 1 / b1)
+        return (1 / b0 if b0 is b1 else (1 / b0 + 1 / b1) / 2), (a0 if a0 is a1 else (a0 + a1) / 2)
+
+    inverse, mean = op.keep("means", means)
     result = [None, None]
     if 0 in op.slots:
-        # The mean of 1 / b0 and 1 / b1, or 1 / b where b is off the path.
-        inverse = 1 / b0 if b0 is b1 else (1 / b0 + 1 / b1) / 2
         result[0] = _unbroadcast(grads[0] * inverse, a0)
     if 1 in op.slots:
-        mean = a0 if a0 is a1 else (a0 + a1) / 2
         result[1] = _unbroadcast(-grads[0] * mean / (b0 * b1), b0)
     return result
+
+
+def _means(a0, a1, b0, b1):
+    """What goes to a and to b of an adjoint of y = a b, both on the path.
+
+    The mean of b and the mean of a at both ends are exact where a and b move in proportion. Where one
+    grows and the other shrinks, as an input and the inverse of its norm do, powers of one quantity
+    describe them better, for which the logarithmic means L(y0, y1) / L(a0, a1) and L(y0, y1) / L(b0, b1)
+    are exact, L(p, q) = (q - p) / log(q / p). Either way mean * (a1 - a0) + mean * (b1 - b0) = y1 - y0.
+    """
+    zero, one = tf.zeros([], a0.dtype), tf.ones([], a0.dtype)
+
+    def growth(start, end):  # its logarithm, and start / L(start, end)
+        moves = (start * end > 0) & tf.not_equal(start, end)
+        change = tf.where(moves, (end - start) / tf.where(moves, start, one), one)
+        log = tf.where(moves, tf.math.log1p(change), zero)
+        return log, log / change
+
+    (log_a, rate_a), (log_b, rate_b) = growth(a0, a1), growth(b0, b1)
+    opposed = log_a * log_b < 0
+    log = tf.where(opposed, log_a + log_b, zero)
+    moves = tf.not_equal(log, zero)
+    level = tf.where(moves, tf.math.expm1(log) / tf.where(moves, log, one), one)  # L(y0, y1) / y0
+    return (
+        tf.where(opposed, b0 * level * rate_a, (b0 + b1) / 2),
+        tf.where(opposed, a0 * level * rate_b, (a0 + a1) / 2),
+    )
 
 
 def _middle(op, other, grads):
@@ -3223,8 +3392,8 @@ def _trapezoid(n):
     return np.linspace(0, 1, n), weights
 
 
-def _gauss_legendre(n, least=1):
-    panels = least * -(-n // (PANEL * least))
+def _gauss_legendre(n):
+    panels = -(-n // PANEL)
     sizes = [n // panels + (i < n % panels) for i in range(panels)]
     rules = {size: np.polynomial.legendre.leggauss(size) for size in set(sizes)}
     points = [(i + (rules[size][0] + 1) / 2) / panels for i, size in enumerate(sizes)]
@@ -3245,12 +3414,9 @@ QUADRATURES = {
 
 
 @functools.lru_cache(maxsize=64)
-def quadrature(num_steps, method, panels=None):
-    """Points `[S]` in [0, 1] and weights `[S]` of a rule, ascending, as float64 arrays.
-
-    With `panels`, Gauss-Legendre falls into so many equal parts.
-    """
-    points, weights = _gauss_legendre(num_steps, panels) if panels else QUADRATURES[method](num_steps)
+def quadrature(num_steps, method):
+    """Points `[S]` in [0, 1] and weights `[S]` of a rule, ascending, as float64 arrays."""
+    points, weights = QUADRATURES[method](num_steps)
     points.flags.writeable = weights.flags.writeable = False
     return points, weights
 
@@ -3569,9 +3735,10 @@ def _check_recipe(inters, stepsizes, output, num_steps, method, points):
                 "returned them."
             )
         rows = inter.shape.as_list()[0] if inter.shape.rank else None
-        # A reshape from a product [S, B * ...] made `inter`, so S is known where S * B is not.
+        # A reshape of the points [S, B, ...] made `inter`, so S is known where S * B is not.
         path = inter.op.inputs[0] if inter.op.type == "Reshape" else inter
-        steps = path.shape.as_list()[0] if path.op.type == "MatMul" and path is not inter else points
+        made = path is not inter and path.op.type == "AddV2" and path.shape.rank is not None
+        steps = path.shape.as_list()[0] if made else points
         if (rows is not None and rows % points) or steps != points:
             raise ValueError(
                 f"build_ig: inter {inter.name!r} has {steps or '?'} points and shape {inter.shape}, "

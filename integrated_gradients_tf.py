@@ -1958,19 +1958,19 @@ class _Walk:
         if switches:
             share += _crossings(seen[-1], size)
         if movers:
-            moved = [_shares(_moves(tensor)) for tensor in seen[: len(movers)]]
-            moved = tf.repeat(tf.add_n(moved) / len(movers), size, axis=1) / size + 0.1 * even
+            moved = tf.reduce_mean(_shares(_moves(seen[: len(movers)])), axis=0)
+            moved = tf.repeat(moved, size, axis=1) / size + 0.1 * even
             share = tf.sqrt(share * moved) if self.secant else moved
         share /= tf.reduce_sum(share, axis=1, keepdims=True)
         if norms:
-            logs = [tf.minimum(_moves(t), 4.0) for t in seen[len(movers) : len(movers) + len(norms)]]
-            share = NATS * share + tf.repeat(tf.reduce_max(tf.stack(logs), axis=0), size, axis=1) / size
+            logs = tf.minimum(_moves(seen[len(movers) : len(movers) + len(norms)]), 4.0)
+            share = NATS * share + tf.repeat(tf.reduce_max(logs, axis=0), size, axis=1) / size
             share /= tf.reduce_sum(share, axis=1, keepdims=True)
         edges = tf.concat([tf.zeros_like(share[:, :1]), tf.cumsum(share, axis=1)], 1)
         return tf.stop_gradient(edges)
 
     def _readers(self, seen):
-        """Functions from replayed values to `[B, units]`, of what `seen` finds."""
+        """Units, and functions from replayed values to `[B, units]`, of what `seen` finds."""
         found, axes = [], self.plan.axis
         for op in self.plan.rest:
             for like, now in seen(op, self.plan.varying) if op.outputs else ():
@@ -1982,13 +1982,16 @@ class _Walk:
         """Likewise of a tensor, or of what `now` (of a lookup of tensors) makes in its shape."""
         led, dtype = like.ref() in self.plan.row_led, _wide(self.plan.frontier[0].dtype)
 
+        inner = [size for i, size in enumerate(like.shape.as_list()) if i != axis]
+        units = int(np.prod(inner, dtype=np.int64)) if None not in inner and (led or axis) else None
+
         def read(values, rows):
             def at(tensor):
                 return values.get(tensor.ref(), tensor)
 
-            return _rows_first(tf.cast(now(at) if now else at(like), dtype), axis, led, rows)
+            return _rows_first(tf.cast(now(at) if now else at(like), dtype), axis, units, rows)
 
-        return read
+        return units, read
 
     def _look(self, groups):
         """A sample of what each group of readers sees at the looks along the path and at `xs`.
@@ -1996,10 +1999,11 @@ class _Walk:
         `[looks + 1, B, units]` each; empty groups are left out.
         """
         plan, dtype = self.plan, _wide(self.plan.frontier[0].dtype)
-        looks, size = self.bins.looks, self.bins.size
+        looks, size = self.bins.looks + 1, self.bins.size
         ends = [tf.constant(distance[::size], dtype)[:, None] for distance in (self.bins.low, self.bins.high)]
         groups = [group for group in groups if group]
-        last = [_sample([read({}, self.batch) for read in group])[None] for group in groups]
+        widths = [_sampled([units for units, _ in group])[1] for group in groups]
+        joint = None not in widths  # one tensor for all groups takes far fewer nodes
         if plan.rows is not None:
             copies = max(1, min(self.limit // max(1, plan.rows), looks)) if plan.stackable else 1
         elif self.loop:
@@ -2015,19 +2019,20 @@ class _Walk:
             keep = plan.ys + [t for op in plan.rest for t in op.inputs]
             _replay(plan.rest, values, keep, copies if plan.rows is not None else 1, plan.axis)
             rows = copies * self.batch
-            parts = [_sample([read(values, rows) for read in group]) for group in groups]
-            shapes = [[copies, self.batch, tf.shape(part)[1]] for part in parts]
-            return [tf.reshape(part, shape) for part, shape in zip(parts, shapes)]
+            parts = [_sample([read(values, rows) for _, read in group]) for group in groups]
+            parts = [tf.concat(parts, 1)] if joint else parts
+            return [tf.reshape(part, _with_features([copies, self.batch], part)) for part in parts]
 
         if isinstance(blocks, int) and (blocks == 1 or not self.loop):
             seen = [tf.concat(parts, 0) for parts in zip(*map(look, range(blocks)))]
         else:
-            specs = [tf.TensorSpec([None, *t.shape.as_list()[1:]], t.dtype) for t in last]
-            shapes = [tf.concat([[blocks * copies], tf.shape(t)[1:]], 0) for t in last]
+            units = [sum(widths)] if joint else widths
+            specs = [tf.TensorSpec([None, plan.rows, width], dtype) for width in units]
             stacks = _map_range(look, 0, blocks, specs)
-            seen = [tf.reshape(stack, shape) for stack, shape in zip(stacks, shapes)]
-        seen = [tf.concat([part[:looks], t], 0) for part, t in zip(seen, last)]
-        return [_restore_shape(part, [looks + 1, *t.shape.as_list()[1:]]) for part, t in zip(seen, last)]
+            seen = [tf.reshape(t, tf.concat([[blocks * copies], tf.shape(t)[2:]], 0)) for t in stacks]
+            seen = [_restore_shape(t, [None, plan.rows, width]) for t, width in zip(seen, units)]
+        seen = [_restore_shape(t[:looks], [looks, *t.shape.as_list()[1:]]) for t in seen]
+        return tf.split(seen[0], widths, axis=2) if joint else seen
 
     def _graded(self, quantiles):
         """Points at these quantiles `[P]` of the density, and how far it is from one to the next.
@@ -2150,21 +2155,28 @@ def _norms(op, varying):
 NORMS = {"Rsqrt": 0, "Sqrt": 0, "Reciprocal": 0, "Inv": 0, "Log": 0, "RealDiv": 1, "Div": 1, "DivNoNan": 1}
 
 
-def _rows_first(tensor, axis, led, rows):
-    """`tensor` as `[B, units]`; its rows are on `axis`, merged with others unless `led`."""
+def _rows_first(tensor, axis, units, rows):
+    """`tensor`, with its rows on `axis`, as `[B, units]`; `units` are None if rows are merged with others."""
     if axis:
         tensor = tf.transpose(tensor, [axis, *(i for i in range(tensor.shape.rank) if i != axis)])
-    elif led and tensor.shape.rank == 2:
+    elif units is not None and tensor.shape.rank == 2:
         return tensor
-    units = tensor.shape[1:].num_elements() if led or axis else None
     return tf.reshape(tensor, [rows, tf.size(tensor) // tf.maximum(rows, 1) if units is None else units])
+
+
+def _sampled(units):
+    """The stride at which `_sample` takes tensors of so many units, and how many remain, if known."""
+    if None in units:
+        return None, None
+    stride = sum(units) // SAMPLE // 2 * 2 + 1  # odd, as channels come in powers of two
+    return stride, sum(-(-width // stride) for width in units)
 
 
 def _sample(tensors):
     """About `2 * SAMPLE` of the units of `tensors [B, units]` at most, evenly spread, `[B, sample]`."""
-    widths = [t.shape.as_list()[1] for t in tensors]
-    widths = [tf.shape(t)[1] if width is None else width for t, width in zip(tensors, widths)]
-    stride = sum(widths) // SAMPLE // 2 * 2 + 1  # odd, as channels come in powers of two
+    stride, _ = _sampled([t.shape.as_list()[1] for t in tensors])
+    if stride is None:
+        stride = tf.add_n([tf.shape(t)[1] for t in tensors]) // SAMPLE // 2 * 2 + 1
     if not (isinstance(stride, int) and stride == 1):
         tensors = [t[:, ::stride] for t in tensors]
     return _restore_shape(tensors[0] if len(tensors) == 1 else tf.concat(tensors, 1), [None, None])
@@ -2195,14 +2207,17 @@ def _crossings(seen, size):
 
 
 def _moves(seen):
-    """`[L + 1, B, units]` -> `[B, L]`: how far the units of each row move from look to look, in the mean."""
-    return tf.transpose(tf.reduce_mean(_finite(tf.abs(seen[1:] - seen[:-1])), axis=2))
+    """Tensors `[L + 1, B, units]` -> `[tensors, B, L]`: how far units move from look to look, in the mean."""
+    units = [t.shape.as_list()[2] for t in seen]
+    units = tf.stack([tf.shape(t)[2] for t in seen]) if None in units else units
+    both = tf.concat(seen, 2)
+    parts = tf.split(_finite(tf.abs(both[1:] - both[:-1])), units, axis=2, num=len(seen))
+    return tf.transpose(tf.stack([tf.reduce_mean(part, axis=2) for part in parts]), [0, 2, 1])
 
 
 def _shares(counts):
-    """Counts `[B, parts]` divided by their sum, if there are any."""
-    total = tf.reduce_sum(counts, axis=1, keepdims=True)
-    return tf.math.divide_no_nan(counts, total)
+    """Counts `[..., parts]` divided by their sum, if there are any."""
+    return tf.math.divide_no_nan(counts, tf.reduce_sum(counts, axis=-1, keepdims=True))
 
 
 class _Block:

@@ -3001,7 +3001,9 @@ def _choice(compare):
 
         first = grads[0] * op.keep("share", share)
         parts = (lambda: first, lambda: grads[0] - first)
-        return [_unbroadcast(part(), op.inputs[i]) if i in op.slots else None for i, part in enumerate(parts)]
+        return [
+            _unbroadcast(part(), op.inputs[i], op) if i in op.slots else None for i, part in enumerate(parts)
+        ]
 
     return rule
 
@@ -3036,7 +3038,7 @@ def _select(op, other, grads):
         return first + _ratio(missing * one, square), 1 - first + _ratio(missing * two, square)
 
     first, second = op.keep("shares", shares)
-    result = [None, _unbroadcast(grads[0] * first, a0), _unbroadcast(grads[0] * second, b0)]
+    result = [None, _unbroadcast(grads[0] * first, a0, op), _unbroadcast(grads[0] * second, b0, op)]
     return [g if i in op.slots else None for i, g in enumerate(result)]
 
 

@@ -117,9 +117,9 @@ APPLICATIONS = {
 
 # name -> (shape of a row, model of Keras, whether secant is complete at any number of steps)
 KERAS = {
-    "LSTM": ((3, 3), sequence(lambda k: k.LSTM(3), lambda k: k.Dense(3)), False),
+    "LSTM": ((3, 3), sequence(lambda k: k.LSTM(3), lambda k: k.Dense(3)), True),
     "unrolled LSTM": ((3, 3), sequence(lambda k: k.LSTM(3, unroll=True), lambda k: k.Dense(3)), True),
-    "GRU": ((3, 3), sequence(lambda k: k.GRU(3), lambda k: k.Dense(3)), False),
+    "GRU": ((3, 3), sequence(lambda k: k.GRU(3), lambda k: k.Dense(3)), True),
     "attention": ((4, 6), attention, True),
     "residual": ((5, 5, 2), residual, True),
     "batch norm": (
@@ -208,10 +208,10 @@ ONE_BATCH |= {"swish": False, "residual": False, "separable": True}
 # name -> (shape of a row, function, whether secant is complete at any number of steps)
 PLAIN = {
     "cond": ((3,), condition, False),
-    "while_loop": ((3,), while_loop, False),
-    "map_fn": ((3,), map_fn, False),
+    "while_loop": ((3,), while_loop, True),
+    "map_fn": ((3,), map_fn, True),
     "time-major recurrence": ((3, 3), time_major, True),
-    "time-major scan": ((3, 3), time_major_scan, False),
+    "time-major scan": ((3, 3), time_major_scan, True),
     "time-major ReLU": ((4, 3), time_major_relu, True),
     "as many steps as rows": ((3, 3), time_major_relu, True),
     "rows times steps": ((4, 3), rows_times_steps, True),

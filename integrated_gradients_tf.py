@@ -268,7 +268,7 @@ def _recipe_secant(output, inters, steps):
     for side in (0, 1):
         values = {x.ref(): _next_points(x, steps) if side else tf.identity(x) for x in plan.xs}
         sources = [values[x.ref()] for x in plan.xs]
-        made = _replay(plan.ops, values, plan.ys)
+        made = _replay(plan.ops, values, plan.ys, reversible=True)
         runs.append((made, sources, values[plan.ys[0].ref()]))
     (made, xs, y), (after, _, _) = runs
     parts = _reverse(_pair(made, after), [y], [tf.ones_like(y)], xs, SECANT_RULES)
@@ -340,10 +340,10 @@ def integrated_gradients(
     Returns:
       The attributions, in the shape and structure of `xs`. Summed over the features of a row they
       equal F(x) - F(baseline): exactly for `"secant"`, in the limit of many steps for the others
-      (see `convergence_delta`). Loops, branches and rarer ops that no secant rule covers count with
-      their mean gradient, and `tf.stop_gradient` (as in `tf.reduce_logsumexp`) hides what it stops:
-      there, `"secant"` too is complete only in the limit. Members of `xs` that `ys` does not depend
-      on get zeros.
+      (see `convergence_delta`). Branches, loops that read a `tf.TensorArray` which they write, and rarer
+      ops that no secant rule covers count with their mean gradient, and `tf.stop_gradient` (as in
+      `tf.reduce_logsumexp`) hides what it stops: there, `"secant"` too is complete only in the limit.
+      Members of `xs` that `ys` does not depend on get zeros.
 
     Raises:
       TypeError: a tensor is eager, a KerasTensor or not floating, or `num_steps` is no int.

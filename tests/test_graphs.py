@@ -70,6 +70,43 @@ def map_fn(x):
     return tf.map_fn(lambda row: tf.nn.relu(tf.linalg.matvec(U, row)) * row, x @ W) @ OUT
 
 
+def nested_loops(x):
+    def inner(h):
+        return tf.while_loop(lambda i, _: i < 2, lambda i, g: (i + 1, tf.nn.relu(g @ U) + 0.3 * h), (0, h))[1]
+
+    return tf.while_loop(lambda i, _: i < 3, lambda i, h: (i + 1, inner(h)), (0, x @ W))[1] @ OUT
+
+
+def loop_that_hands_on(x):
+    """Variables that change places, one that grows, and one that an even number of rounds leaves out."""
+
+    def body(i, a, b, c, all_of_them):
+        return i + 1, b, c, tf.nn.relu(a @ U + 0.3 * c), tf.concat([all_of_them, b], 1)
+
+    h = x @ W
+    shapes = (tf.TensorShape([]), h.shape, h.shape, h.shape, tf.TensorShape([None, None]))
+    loop = tf.while_loop(lambda i, *_: i < 4, body, (0, h, tf.tanh(h), h**2, h), shapes)
+    return (loop[1] + 2 * loop[2] + loop[4][:, -4:]) @ OUT
+
+
+def loop_that_writes_an_array(x):
+    def body(i, h, array):
+        return i + 1, tf.nn.relu(h @ U) + 0.1, array.write(i, h**2)
+
+    h = x @ W
+    _, h, array = tf.while_loop(lambda i, *_: i < 4, body, (0, h, tf.TensorArray(h.dtype, 4)))
+    return (h + array.read(3) * array.read(1)) @ OUT
+
+
+def loop_that_reads_its_array(x):
+    def body(i, array):
+        return i + 1, array.write(i, tf.tanh(array.read(i - 1) @ U))
+
+    h = x @ W
+    array = tf.TensorArray(h.dtype, 4, clear_after_read=False).write(0, h)
+    return tf.while_loop(lambda i, _: i < 4, body, (1, array))[1].read(3) @ OUT
+
+
 def time_major(x):
     x = tf.transpose(x, [1, 0, 2])
     h = tf.zeros_like(x[0]) @ W
@@ -209,6 +246,10 @@ ONE_BATCH |= {"swish": False, "residual": False, "separable": True}
 PLAIN = {
     "cond": ((3,), condition, False),
     "while_loop": ((3,), while_loop, True),
+    "nested loops": ((3,), nested_loops, True),
+    "loop that hands on": ((3,), loop_that_hands_on, True),
+    "loop that writes an array": ((3,), loop_that_writes_an_array, True),
+    "loop that reads its array": ((3,), loop_that_reads_its_array, False),
     "map_fn": ((3,), map_fn, True),
     "time-major recurrence": ((3, 3), time_major, True),
     "time-major scan": ((3, 3), time_major_scan, True),

@@ -192,7 +192,8 @@ def deeplift(
 
     Warns:
       UserWarning: an op between `xs` and `ys` is not affine and has no rule. The mean of TensorFlow's
-        gradients at both ends is used for it.
+        gradients at both ends is used for it, corrected so that each row stays complete where its rows
+        can be followed.
 
     >>> @tf.function
     ... def f(x):
@@ -201,7 +202,7 @@ def deeplift(
     [[1.5, 0.5]]
     """
     plan, weights = _plan("deeplift", ys, xs, grad_ys)
-    _warn_of_missing_rules(plan, DEEPLIFT_RULES, "the mean of TensorFlow's gradients at both ends")
+    _warn_of_missing_rules(plan, DEEPLIFT_RULES, "the corrected mean of TensorFlow's gradients at both ends")
     with tf.name_scope(name):
         starts = plan.full_baselines(ig._flat_baselines("deeplift", xs, plan.xs, baselines))
         before, after = plan.replay(starts), plan.replay(plan.xs)

@@ -16,6 +16,7 @@ Copyright 2026 the IntegratedGradientsTF authors. Licensed under the Apache Lice
 """
 
 import functools
+import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
@@ -27,6 +28,9 @@ import tensorflow as tf
 # Private, as nothing public will do: ops made by tf.Graph.create_op are not on the tapes that watch, and
 # tf.GradientTape would take what is computed from them for constants.
 from tensorflow.python.eager import execute
+
+# Likewise private: what tf.gradients asks for the gradient of an op.
+from tensorflow.python.framework import ops as framework
 
 __all__ = [
     "backpropagate",
@@ -205,13 +209,13 @@ def _recipe_prefix(output, inters, stepsizes, points):
     if any(_factors(step, points) is None for step in stepsizes) or any(map(_has_own_gradient, ops)):
         return [], inters
     varying = _varying(ops, inters)
-    rows = inters[0].shape.as_list()[0]
+    rows = _Rows("build_ig", inters[0].shape.as_list()[0], strict=False)
+    rows.start(inters)
+    rows.follow(ops, varying, [output])
     affine = {x.ref(): x for x in inters}
     for op in ops:
-        axes = [0 if t.ref() in affine else None for t in op.inputs]
-        if _is_affine(op, varying, affine) and _row_axis(op, axes, rows) == 0:
-            if op.type != "Reshape" or not _merges(op):
-                affine.update((t.ref(), t) for t in op.outputs)
+        if _is_affine(op, varying, affine):
+            affine.update((t.ref(), t) for t in op.outputs if rows.place(t) == Place(0))
     frontier = _first_met([output], affine, ops)
     prefix = _ops_between(frontier, inters)
     return (prefix, frontier) if prefix else ([], inters)
@@ -255,7 +259,8 @@ def _recipe_secant(output, inters, steps):
     rows = inters[0].shape.as_list()[0] if inters[0].shape.rank else None
     # Tensors of as many rows beside the path, such as targets that the user tiled.
     beside = {t.ref(): t for op in inside for t in op.inputs if t.ref() not in known and _leads(t, rows)}
-    plan = _Plan("build_ig", output, inters, per_row=list(beside.values()))
+    plan = _Plan("build_ig", output, inters, per_row=list(beside.values()), explain=False)
+    plan._check_connected()
     if plan.stacked:
         cuts = _Cuts(plan.ops, plan.xs + plan.roots, steps)
         ends = [(op, *cuts.ends(op)) for op in plan.ops]
@@ -271,7 +276,9 @@ def _recipe_secant(output, inters, steps):
         made = _replay(plan.ops, values, plan.ys, reversible=True)
         runs.append((made, sources, values[plan.ys[0].ref()]))
     (made, xs, y), (after, _, _) = runs
-    parts = _reverse(_pair(made, after), [y], [tf.ones_like(y)], xs, SECANT_RULES)
+    parts = _reverse(
+        _pair(made, after, _axes_of_rows(made, xs, [y]), rows), [y], [tf.ones_like(y)], xs, SECANT_RULES
+    )
     return [tf.add_n(p)[: tf.shape(p[0])[0] // (steps + 1) * steps] if p else None for p in parts]
 
 
@@ -525,6 +532,8 @@ def path_gradients(
             *grads, outputs = (tf.stack(parts) for parts in zip(*map(point, range(num_steps))))
         else:
             *grads, outputs = _map_range(point, 0, num_steps, [*plan.xs, rows])
+        with tf.control_dependencies(plan.one_per_row()):
+            outputs = tf.identity(outputs)
     return tf.nest.pack_sequence_as(xs, grads), outputs, alphas
 
 
@@ -573,12 +582,14 @@ def convergence_delta(
         weights = _flat_grad_ys(function, plan, ys, grad_ys)
         starts = plan.full_baselines(_flat_baselines(function, xs, plan.xs, baselines))
         total = sum(_sum_features(part) for part in parts)
-        for y, y0, weight in zip(plan.ys, plan.replay(starts), weights):
-            # Summed as one difference, which loses least where F(x) and F(baseline) are close.
-            change = _widen(y) - _widen(y0)
-            if weight is not None:
-                change *= tf.cast(weight, change.dtype)
-            total -= tf.cast(_sum_features(change), total.dtype)
+        before = plan.replay(starts)
+        with tf.control_dependencies(plan.one_per_row()):
+            for y, y0, weight in zip(plan.ys, before, weights):
+                # Summed as one difference, which loses least where F(x) and F(baseline) are close.
+                change = _widen(y) - _widen(y0)
+                if weight is not None:
+                    change *= tf.cast(weight, change.dtype)
+                total -= tf.cast(_sum_features(change), total.dtype)
     return total
 
 
@@ -640,7 +651,10 @@ def graph_replace(
         rows = new[0].shape.as_list()[0] if new[0].shape.rank else None
         copies = 1
         if plan.rows is None or rows is None:
-            if plan.roots:
+            if not plan.stackable:
+                new = plan.same_rows(new)
+            elif plan.roots:
+                plan.check_lengths()
                 copies = tf.shape(new[0])[0] // tf.shape(plan.xs[0])[0]
         elif rows % max(plan.rows, 1):
             raise ValueError(
@@ -652,7 +666,7 @@ def graph_replace(
             if copies > 1 and not plan.stackable:
                 raise ValueError(
                     f"{function}: the replacements have {rows} rows and the batch size {plan.rows} is "
-                    f"part of the graph (at {plan.obstacle}). Replace with {plan.rows} rows, or build "
+                    f"part of the graph (at {plan.lost}). Replace with {plan.rows} rows, or build "
                     "the graph with an unknown batch size, as with tf.TensorSpec([None, ...])."
                 )
         result = plan.replay(new, copies)
@@ -676,6 +690,9 @@ class _Plan:
       rows: the static batch size, or None.
       stacked: True if every replayed tensor provably keeps the rows step-major on axis 0.
       obstacle: the op that keeps `stacked` from being True, described.
+      lost: the op behind which the rows cannot be followed, described, or None; then the path is
+        replayed one step at a time, which is right whatever the op does.
+      aligned: True if the rows of `ys` are those of `xs`, so that each may have points of its own.
     """
 
     def __init__(self, function, ys, xs, per_row, through=(), explain=True):
@@ -683,6 +700,8 @@ class _Plan:
         self.xs = _flat_inputs(function, "xs", xs, floating=explain)
         self.ys = _flat_outputs(function, ys, explain)
         self.layers = list(through)
+        self.repeated = {}  # roots as checked in the run
+        self.held = {}  # ref() -> a tensor made of a random draw, and what is read instead at every step
         self.rows = next((t.shape.as_list()[0] for t in self.xs if t.shape.rank), None)
         self._inline_calls()
         self._find_roots(per_row)
@@ -690,6 +709,7 @@ class _Plan:
         self._refuse_frames()
         self.varying = _varying(self.ops, self.xs)
         self._follow_rows(strict=explain)
+        self._hold_random(beside=per_row is None)
         if explain:
             self._check_connected()
             self._check_rows()
@@ -698,27 +718,42 @@ class _Plan:
     # What is there
 
     def _inline_calls(self):
-        """Rebuilds the path once at `xs` where function calls hide its ops."""
-        ops = _ops_between(self.ys + self.layers, self.xs)
-        if not any(op.type in CALLS for op in ops):
+        """Rebuilds the path once at `xs` where function calls, or one op for many, hide its ops."""
+        self._open_calls()
+        for hides in (lambda op: op.type in CALLS, _is_layer_norm):  # a call may hide the other
+            ops = _ops_between(self.ys + self.layers, self.xs)
+            if any(map(hides, ops)):
+                values = {x.ref(): x for x in self.xs}
+                _replay(ops, values, self.ys + self.layers, axis={})  # of the very shapes
+                self.ys = [values.get(y.ref(), y) for y in self.ys]
+                self.layers = [values.get(t.ref(), t) for t in self.layers]
+
+    def _open_calls(self):
+        """Writes out a call that returns some of `xs` and what `ys` are made of, as a SavedModel's may."""
+        calls = list(dict.fromkeys(x.op for x in self.xs if x.op.type in CALLS))
+        mine = {x.ref() for x in self.xs}
+        others = [t for op in calls for t in op.outputs if t.ref() not in mine]
+        targets = self.ys + self.layers
+        if not others or not (_ops_between(targets, others) or any(t is y for t in others for y in targets)):
             return
-        values = {x.ref(): x for x in self.xs}
-        _replay(ops, values, self.ys + self.layers)
-        self.ys = [values.get(y.ref(), y) for y in self.ys]
-        self.layers = [values.get(t.ref(), t) for t in self.layers]
+        library, values = _function_library(), {}
+        for op in calls:
+            made = []
+            outputs = _emit(op.type, list(op.inputs), op.node_def.attr, made, op.name, library)
+            for old, new in zip(op.outputs, outputs):
+                while new.op.type == "Identity" and new.op in made:  # which others inside do not read
+                    new = new.op.inputs[0]
+                values[old.ref()] = new
+        _replay(_ops_between(targets, [t for op in calls for t in op.outputs]), values, targets)
+        self.xs, self.ys, self.layers = (
+            [values.get(t.ref(), t) for t in tensors] for tensors in (self.xs, self.ys, self.layers)
+        )
 
     def _find_roots(self, per_row):
         ops = _ops_between(self.ys + self.layers, self.xs)
         inside = {x.ref() for x in self.xs} | {out.ref() for op in ops for out in op.outputs}
         edge = [t for op in ops for t in op.inputs if t.ref() not in inside]
-        found, random = _roots_above(edge, self.xs, self.rows)
-        random = [op for op in ops if _is_random(op)] + random
-        if random:
-            raise ValueError(
-                f"{self.function}: the network is random between xs and ys, at op "
-                f"{random[0].name!r} ({random[0].type}), expected the same output for the same row: "
-                "dropout or noise left on. Call the model with training=False."
-            )
+        found = _roots_above(edge, self.xs, self.rows)
         if per_row is None:
             self.roots = found
             return
@@ -739,6 +774,49 @@ class _Plan:
         mine = {x.ref() for x in self.xs}
         self.roots = [t for t in per_row if t.ref() not in mine]
 
+    def _hold_random(self, beside):
+        """Random draws: held for the run where all rows share them; off, for sure or in this run; refused.
+
+        With `beside`, draws above the path that lead with the batch dimension count for dropout, too.
+        """
+        inside = {t.ref() for op in self.ops for t in op.outputs} | {t.ref() for t in self.xs + self.roots}
+        edge = [t for op in self.ops for t in op.inputs if t.ref() not in inside]
+        drawn = [op for op in self.ops if _is_random(op)]
+        if beside:
+            drawn += [op for t in edge for op in _random_above(t, self.xs + self.roots, self.rows)]
+        for op in dict.fromkeys(drawn):
+            out = op.outputs[0]
+            fixed = not any(t.ref() in self.varying for t in op.inputs)
+            if fixed and out.ref() in inside and self.places.get(out.ref()) is None:
+                self.held[out.ref()] = out, out
+                continue
+            tensor, value, off = _settled(op, _ops_between(self.ys + self.layers, [out]), self.varying)
+            if not fixed or (off is False and not _is_conditional(op)):
+                raise ValueError(self._random(op))
+            if off is not True:
+                # Dead where the branch that draws is, and this check with it.
+                off = tf.logical_or(off, tf.raw_ops.Size(input=tensor) < 0)
+                value = _asserted(off, self._random(op), value)
+            self.held[tensor.ref()] = tensor, value
+        if self.held:
+            self.ops = _ops_between(self.ys + self.layers, self.xs + self.beside)
+            self.varying = _varying(self.ops, self.xs)
+            self._follow_rows(strict=False)
+
+    def _random(self, op):
+        return (
+            f"{self.function}: the network is random between xs and ys, at op {op.name!r} ({op.type}), "
+            "expected the same output for the same row: dropout or noise left on. Call the model with "
+            "training=False, or feed what turns it off (keep_prob 1, is_training False). To hold what one "
+            "run draws, such as the noise of a sampled code, name it as a tensor with one entry per row: "
+            "per_row=[...]."
+        )
+
+    @property
+    def beside(self):
+        """What the path reads beside `xs` and is not replayed: per-row tensors and held draws."""
+        return self.roots + [tensor for tensor, _ in self.held.values()]
+
     def _refuse_frames(self):
         for op in self.ops:
             if op.type in FRAMES:
@@ -751,71 +829,74 @@ class _Plan:
 
     def _check_connected(self):
         """Some floating, differentiable chain of ops must lead from `xs` to `ys`."""
-        smooth = {x.ref() for x in self.xs}
+        smooth, broken = {x.ref() for x in self.xs}, {}
         for op in self.ops:
-            if op.type not in BARRIERS and any(t.ref() in smooth for t in op.inputs):
-                smooth.update(t.ref() for t in op.outputs if _carries_gradient(t))
-        if any(y.ref() in smooth for y in self.ys):
-            return
-        raise ValueError(_unconnected(self.function, self.ys, self.xs, "ys", "xs"))
+            outputs = [t.ref() for t in op.outputs if _carries_gradient(t)]
+            lost = next((broken[t.ref()] for t in op.inputs if t.ref() in broken), None)
+            moves = lost is not None or any(t.ref() in smooth for t in op.inputs)
+            if op.type in BARRIERS or not outputs or not moves:
+                continue
+            try:
+                if _gradient_of(op) is None:
+                    continue
+            except LookupError:
+                lost = lost or op
+            if lost is None:
+                smooth.update(outputs)
+            else:
+                broken.update(dict.fromkeys(outputs, lost))
+        lost = next((broken[y.ref()] for y in self.ys if y.ref() in broken), None)
+        if lost is not None:
+            raise ValueError(
+                f"{self.function}: op {lost.name!r} ({lost.type}) between xs and ys has no gradient, "
+                "expected differentiable ops. Explain what it reads, such as the scores before a non-maximum "
+                "suppression."
+            )
+        if not any(y.ref() in smooth for y in self.ys):
+            raise ValueError(_unconnected(self.function, self.ys, self.xs, "ys", "xs"))
 
     def _check_rows(self):
         for y in self.ys:
-            if y.shape.rank and not y.shape[:1].is_compatible_with(tf.TensorShape([self.rows])):
+            turned = self.axis.get(y.ref())
+            if y.shape.rank and not y.shape[:1].is_compatible_with(tf.TensorShape([self.rows])) or turned:
                 raise ValueError(
-                    f"{self.function}: ys {y.name!r} has shape {y.shape}, expected [B, ...] with the "
-                    f"{self.rows} rows of xs. Explain an output with one entry per row."
+                    f"{self.function}: ys {y.name!r} has shape {y.shape}"
+                    f"{f' and its rows on axis {turned}' if turned else ''}, expected [B, ...] with the "
+                    f"{'' if self.rows is None else f'{self.rows} '}rows of xs. Explain an output with one "
+                    "entry per row."
                 )
 
     def _follow_rows(self, strict):
         """Follows the axis that carries the rows; refuses ops that mix them."""
+        rows = _Rows(self.function, self.rows, strict)
+        rows.start(self.xs + self.roots)
+        rows.numbers = {ref for ref, (_, value) in self.held.items() if value.shape.rank == 0}
+        rows.follow(self.ops, self.varying, self.ys + self.layers)
         unranked = [t for t in self.xs + self.roots if t.shape.rank is None]
-        self.obstacle = f"{unranked[0].name!r}, of unknown rank" if unranked else None
-        self.axis = axis = {t.ref(): 0 for t in self.xs + self.roots}
-        self.row_led = set(axis)  # axis 0 is the batch, not merged with others
-        for op in self.ops:
-            inputs = [axis.get(t.ref()) for t in op.inputs]
-            if op.type in SHAPES or not any(t.ref() in axis for t in op.inputs):
-                # Depends on shapes only.
-                if op.type in ("Fill", "Range", "BroadcastTo", "Tile"):
-                    self._obstruct(op)
-                continue
-            if strict and _mixes_rows(op, inputs, self.rows) and op.outputs[0].ref() in self.varying:
-                raise ValueError(
-                    f"{self.function}: op {op.name!r} ({op.type}) between xs and ys mixes the rows "
-                    "of the batch, expected rows that do not depend on one another: batch "
-                    "normalization in training mode, or a reduction over the batch. Call the model "
-                    "with training=False and explain an output with one entry per row."
-                )
-            if op.type == "IdentityN":
-                for t, out, a in zip(op.inputs, op.outputs, inputs):
-                    if a is not None:
-                        axis[out.ref()] = a
-                        self.row_led.update({out.ref()} if t.ref() in self.row_led else ())
-                continue
-            if op.type == "MatMul" and inputs[1] == 0 and op.inputs[1].ref() not in self.varying:
-                raise ValueError(
-                    f"{self.function}: {op.inputs[1].name!r} of shape {op.inputs[1].shape} was taken for "
-                    f"a tensor with one entry per row, but op {op.name!r} multiplies every row by it. "
-                    "Say which tensors have one entry per row: per_row=[...], [] for none."
-                )
-            out = UNKNOWN if UNKNOWN in inputs else _row_axis(op, inputs, self.rows)
-            out = UNKNOWN if out is None or any(t.shape.rank is None for t in op.outputs) else out
-            if out != 0:
-                self._obstruct(op)
-            axis.update((t.ref(), out) for t in op.outputs)
-            led = all(t.ref() in self.row_led for t in op.inputs if t.ref() in axis)
-            if out == 0 and led and not (op.type == "Reshape" and _merges(op)):
-                self.row_led.update(t.ref() for t in op.outputs)
-        self.stacked = self.obstacle is None
-
-    def _obstruct(self, op):
-        self.obstacle = self.obstacle or f"op {op.name!r}, {op.type}"
+        self.obstacle = f"{unranked[0].name!r}, of unknown rank" if unranked else rows.obstacle
+        self.places = rows.places
+        self.axis = {ref: place.axis for ref, place in rows.places.items() if _steps_outside(place)}
+        self.row_led = {ref for ref, place in rows.places.items() if place == Place(0)}
+        self.lost = None
+        for tensor in self.ys + self.layers:
+            place = rows.places.get(tensor.ref())
+            if isinstance(place, Place) and (place.axis or not _steps_outside(place)):
+                place = LOST
+                rows.origins.setdefault(tensor.ref(), f"op {tensor.op.name!r}, {tensor.op.type}")
+            if place in (LOST, COUNT) and self.lost is None:
+                self.lost = rows.origins.get(tensor.ref(), f"{tensor.name!r}")
+        loops = any(op.type in LOOPS for op in self.ops)  # which `_loop_rule` replays at one end and the other
+        self.stacked = self.obstacle is None and self.lost is None and not loops
+        known = self.rows is not None
+        self.aligned = (known or self.lost is None or len(self.xs) == 1) and all(
+            y.ref() in self.row_led or (known and y.shape.rank and y.shape.as_list()[0] == self.rows)
+            for y in self.ys
+        )
 
     @property
     def stackable(self):
         """Whether the path can be replayed on several times `B` rows."""
-        return self.rows is None or self.stacked
+        return self.lost is None
 
     def _split(self):
         """Finds the frontier: interpolation commutes with affine maps."""
@@ -825,10 +906,64 @@ class _Plan:
             if _is_affine(op, self.varying, {r for r in affine if r not in keep}):
                 affine.update((t.ref(), t) for t in op.outputs if t.ref() in self.row_led)
         self.frontier = _first_met(self.ys + self.layers, affine, self.ops)
-        self.prefix = _ops_between(self.frontier, self.xs + self.roots)
-        self.rest = _ops_between(self.ys + self.layers, self.frontier + self.roots)
+        self.prefix = _ops_between(self.frontier, self.xs + self.beside)
+        self.rest = _ops_between(self.ys + self.layers, self.frontier + self.beside)
 
     # What to do with it
+
+    def check_lengths(self):
+        """The batch size; what has its rows too is checked where only the run knows how many."""
+        rows = tf.shape(self.xs[0])[0] if self.rows is None else self.rows
+        if not self.stackable:
+            return rows
+        for x in self.xs[1:]:
+            if x.shape.rank is None or x.shape.as_list()[0] is None:
+                message = (
+                    f"{self.function}: {x.name!r} has other than the rows of {self.xs[0].name!r}, expected "
+                    "the same number. Rows of several inputs belong together one by one."
+                )
+                rows = _asserted(tf.equal(tf.shape(x)[0], rows), message, rows)
+        for root in self.roots:
+            if self.rows is None or root.shape.rank is None or root.shape.as_list()[0] is None:
+                message = (
+                    f"{self.function}: {root.name!r} was taken for a tensor with one entry per row, but has "
+                    f"other than the rows of xs {self.xs[0].name!r}. Say which tensors have one entry per "
+                    "row: per_row=[...], [] for none."
+                )
+                self.repeated[root.ref()] = _asserted(tf.equal(tf.shape(root)[0], rows), message, root)
+        return rows
+
+    def one_per_row(self):
+        """Checks that `ys` have the rows of `xs`, where only the run can tell."""
+        rows, checks = tf.shape(self.xs[0])[0], []
+        for y in self.ys:
+            static = y.shape.as_list()[0] if y.shape.rank else None
+            if y.ref() not in self.row_led and (self.rows is None or static != self.rows):
+                message = (
+                    f"{self.function}: ys {y.name!r} has other than the rows of xs {self.xs[0].name!r}, "
+                    "expected one entry per row. Compare the sum over all rows of the one and of the other."
+                )
+                checks.append(tf.raw_ops.Assert(condition=tf.equal(tf.shape(y)[0], rows), data=[message]))
+        return checks
+
+    def same_rows(self, new):
+        """`new` in the place of `xs`, checked in the run to be no more rows than theirs."""
+        wanted = tf.shape(self.xs[0])[0]
+        return [
+            _asserted(
+                tf.equal(tf.shape(value)[0], wanted),
+                f"{self.function}: the replacement of {x.name!r} has other than the rows of xs, expected as "
+                f"many: rows are lost at {self.lost}, and steps cannot be stacked.",
+                value,
+            )
+            for x, value in zip(self.xs, new)
+        ]
+
+    @property
+    def shifting(self):
+        """An op whose output's shape depends on the values along the path, or None."""
+        kinds = {"Where", "Unique", "UniqueV2", "UniqueWithCounts", "DynamicPartition", "ListDiff"}
+        return next((op for op in self.rest if op.type in kinds and _slots_vary(op, self.varying)), None)
 
     @property
     def kinked(self):
@@ -863,19 +998,26 @@ class _Plan:
         # Replacements of an unknown number of rows may be more than a known batch.
         sure = self.rows is None or all(t.shape.rank and t.shape.as_list()[0] for t in new)
         axis = self.axis if sure else None
-        _replay(self.ops, values, self.ys, copies if self.rows is not None else 1, axis)
+        _replay(self.ops, values, self.ys, copies if self.rows is not None else None, axis)
         return [values.get(y.ref(), y) for y in self.ys]
 
     def values(self, sources, new, copies=1):
-        values = {old.ref(): tensor for old, tensor in zip(sources, new)}
+        values = {ref: value for ref, (_, value) in self.held.items()}
+        values.update((old.ref(), tensor) for old, tensor in zip(sources, new))
         for root in self.roots:
             if not (isinstance(copies, int) and copies == 1):
                 multiples = tf.concat([[copies], tf.ones([tf.rank(root) - 1], tf.int32)], 0)
-                values[root.ref()] = tf.tile(root, multiples)
+                values[root.ref()] = tf.tile(self.repeated.get(root.ref(), root), multiples)
                 if isinstance(copies, int) and self.rows is not None:
                     shape = [copies * self.rows] + root.shape.as_list()[1:]
                     values[root.ref()].set_shape(shape)
         return values
+
+
+def _asserted(condition, message, tensor):
+    """`tensor`, in a run where `condition` holds."""
+    with tf.control_dependencies([tf.raw_ops.Assert(condition=condition, data=[message])]):
+        return tf.identity(tensor)
 
 
 def _ops_between(ys, sources):
@@ -919,9 +1061,9 @@ def _first_met(ys, among, ops):
 
 
 def _roots_above(tensors, xs, rows):
-    """Placeholders above `tensors` that lead with the batch dimension, and random ops."""
+    """Placeholders above `tensors` that lead with the batch dimension."""
     captures = _captures(tf.compat.v1.get_default_graph())
-    roots, random = {}, []
+    roots = {}
     seen, stack = {x.ref() for x in xs}, list(tensors)
     while stack:
         tensor = stack.pop()
@@ -938,10 +1080,21 @@ def _roots_above(tensors, xs, rows):
             if _leads(tensor, rows):
                 roots[tensor.ref()] = tensor
         else:
-            if _is_random(op):
-                random.append(op)
             stack.extend(op.inputs)
-    return list(roots.values()), random
+    return list(roots.values())
+
+
+def _random_above(tensor, sources, rows):
+    """Random ops above `tensor` whose draws, or what becomes of them, lead with the batch dimension."""
+    found, seen, stack, leads = [], {t.ref() for t in sources}, [tensor], _leads(tensor, rows)
+    while stack:
+        tensor = stack.pop()
+        if tensor.ref() not in seen:
+            seen.add(tensor.ref())
+            if _is_random(tensor.op) and (leads or _leads(tensor, rows)):
+                found.append(tensor.op)
+            stack.extend(tensor.op.inputs)
+    return found
 
 
 def _has_root(tensor, rows):
@@ -977,7 +1130,70 @@ def _leads(tensor, rows):
 
 
 def _is_random(op):
-    return op.type in RANDOM_OPS or op.type.startswith(("Random", "StatelessRandom", "StatefulStand"))
+    kind = op.type
+    drawn = kind in RANDOM_OPS or kind.startswith(("Random", "StatelessRandom", "StatefulStand"))
+    return drawn and not kind.startswith("StatelessRandomGet")
+
+
+def _settled(op, path, varying):
+    """What becomes of a random draw, and whether that is the same whatever is drawn.
+
+    A draw is followed through rising and falling functions up to a threshold (a mask of dropout) or to
+    what depends on `xs`. There the least and the greatest draw tell. Returns the tensor, its value if it
+    has only one, and whether it has: True, False, or a tensor where the run decides.
+    """
+    ends, start, path = _extremes(op), op.outputs[0], set(path)
+    tensor, chain = start, []
+    while ends is not None:
+        readers = [reader for reader in tensor.consumers() if reader in path]
+        if len(readers) != 1 or readers[0].type not in RISING_OR_FALLING | THRESHOLD_OPS:
+            break
+        reader = readers[0]
+        slots = [i for i, t in enumerate(reader.inputs) if t is tensor]
+        if len(slots) != 1 or any(t.ref() in varying for t in reader.inputs):
+            break
+        if reader.type in ("RealDiv", "Div") and slots != [0]:
+            break
+        chain.append(reader)
+        tensor = reader.outputs[0]
+        if reader.type in THRESHOLD_OPS:
+            break
+    if not chain or tensor.dtype not in (tf.bool, *FLOATS):
+        return start, tf.zeros([], start.dtype), False
+    low, high = (_constant(tensor, {start.ref(): end}) for end in ends)
+    if low is not None and high is not None:
+        return tensor, tf.constant(low, tensor.dtype), np.array_equal(low, high)
+    made = []
+    for end in ends:
+        values = {start.ref(): tf.constant(end, start.dtype)}
+        _replay(chain, values, [tensor])
+        made.append(values[tensor.ref()])
+    return tensor, made[0], tf.reduce_all(tf.equal(*made))
+
+
+def _is_conditional(op):
+    """Whether `op` may be in a branch of TensorFlow 1 that is not taken."""
+    seen, stack = set(), [op]
+    while stack:
+        op = stack.pop()
+        if op.type in ("Switch", "RefSwitch"):
+            return True
+        if op not in seen:
+            seen.add(op)
+            stack.extend([t.op for t in op.inputs] + list(op.control_inputs))
+    return False
+
+
+def _extremes(op):
+    """The least and the greatest number that a random op may draw."""
+    dtype = op.outputs[0].dtype
+    if not dtype.is_floating:
+        return None
+    if op.type in UNIFORM:
+        return 0.0, 1 - {2: 2.0**-7 if dtype == tf.bfloat16 else 2.0**-10, 4: 2.0**-23, 8: 2.0**-52}[
+            dtype.size
+        ]
+    return (-float(dtype.max), float(dtype.max)) if op.type in NORMAL else None
 
 
 def _varying(ops, xs):
@@ -988,6 +1204,14 @@ def _varying(ops, xs):
             if any(t.ref() in varying for t in op.inputs):
                 varying.update(t.ref() for t in op.outputs)
     return varying
+
+
+def _gradient_of(op):
+    """TensorFlow's gradient function of `op`: None if it is flat, LookupError if there is none."""
+    if op.type in FLAT:
+        return None
+    # What custom gradients wrap is differentiated instead of them.
+    return len if op.type == "IdentityN" else framework.get_gradient_function(op)
 
 
 def _carries_gradient(tensor):
@@ -1007,6 +1231,7 @@ FRAMES = {"Enter", "Exit", "NextIteration", "LoopCond", "RefEnter", "RefExit", "
 SHAPES = {"Shape", "ShapeN", "Size", "Rank"}
 LIKES = {"ZerosLike", "OnesLike"}
 BARRIERS = SHAPES | LIKES | {"StopGradient"}
+FLAT = {"Ceil", "Floor", "PyFunc", "PyFuncStateless", "Rint", "Round", "Sign"}  # of slope 0 all over
 ROOTS = {
     "Placeholder",
     "PlaceholderWithDefault",
@@ -1015,226 +1240,30 @@ ROOTS = {
     "QueueDequeueManyV2",
     "QueueDequeueUpToV2",
 }
-RANDOM_OPS = {"Multinomial", "ParameterizedTruncatedNormal", "TruncatedNormal"} | {
-    "StatefulUniform",
-    "StatefulTruncatedNormal",
-    "StatelessTruncatedNormalV2",
-    "StatelessTruncatedNormal",
-    "StatelessMultinomial",
-}
-UNARY = _types(
+RANDOM_OPS = _types(
     """
-    Abs Acos Acosh Asin Asinh Atan Atanh Cast Ceil CheckNumerics Cos Cosh Digamma Elu Erf Erfc
-    Erfinv Exp Expm1 Floor Identity Inv IsFinite IsInf IsNan LeakyRelu Lgamma Log Log1p LogicalNot
-    Ndtri Neg OnesLike PreventGradient Reciprocal Relu Relu6 Rint Round Rsqrt Selu Sigmoid Sign Sin
-    Sinh Snapshot Softplus Softsign Sqrt Square StopGradient Tan Tanh ZerosLike
+    Multinomial ParameterizedTruncatedNormal StatefulTruncatedNormal StatefulUniform StatelessMultinomial
+    StatelessParameterizedTruncatedNormal StatelessTruncatedNormal StatelessTruncatedNormalV2
+    TruncatedNormal
     """
 )
-BROADCASTING = _types(
+UNIFORM = {"RandomUniform", "StatefulUniform", "StatelessRandomUniform", "StatelessRandomUniformV2"}
+NORMAL = _types(
     """
-    Add AddN AddV2 Atan2 Div DivNoNan Equal FloorDiv FloorMod Greater GreaterEqual Less LessEqual
-    LogicalAnd LogicalOr Maximum Minimum Mul MulNoNan NotEqual Pow RealDiv SelectV2
-    SquaredDifference Sub Xdivy Xlog1py Xlogy
-    """
-)
-REDUCTIONS = {"All", "Any", "EuclideanNorm", "Max", "Mean", "Min", "Prod", "Sum"}
-# Rows stay on axis 0 of input 0; the other inputs are shared by all rows.
-ROW_WISE = _types(
-    """
-    AvgPool AvgPool3D BiasAdd Conv2D Conv3D DepthToSpace DepthwiseConv2dNative FusedBatchNorm
-    FusedBatchNormV2 FusedBatchNormV3 LRN MaxPool MaxPool3D ResizeBicubic ResizeBilinear
-    ResizeNearestNeighbor SpaceToDepth
+    RandomStandardNormal StatefulStandardNormal StatefulStandardNormalV2 StatefulTruncatedNormal
+    StatelessRandomNormal StatelessRandomNormalV2 StatelessTruncatedNormal StatelessTruncatedNormalV2
+    TruncatedNormal
     """
 )
-
-
-def _row_axis(op, inputs, rows):
-    """The axis of `op.outputs` that carries the rows; None where that cannot be told.
-
-    `inputs` has that axis for the inputs, None for those that all rows share.
-    """
-    kind, known = op.type, [a for a in inputs if a is not None]
-    ranks = [t.shape.rank for t in op.inputs]
-    rank = op.outputs[0].shape.rank if op.outputs else None
-    if not known:
-        return None
-    if kind in UNARY:
-        return inputs[0]
-    if kind in BROADCASTING:
-        if rank is None:
-            return None
-        found = set()
-        for tensor, axis, r in zip(op.inputs, inputs, ranks):
-            if axis is not None and r is not None:
-                found.add(axis + rank - r)
-            elif r is None or (
-                # What every row shares must not lead with the batch.
-                r == rank and tensor.shape.as_list()[0] != 1
-            ):
-                return None
-        return found.pop() if len(found) == 1 else None
-    first = inputs[0] if inputs else None
-    alone = first is not None and len(known) == 1
-    if kind in ROW_WISE:
-        return 0 if alone and first == 0 else None
-    if kind in ("Softmax", "LogSoftmax"):
-        return first if rank is not None and rank > 1 and first != rank - 1 else None
-    if kind == "MatMul":
-        return 0 if alone and first == 0 and not op.get_attr("transpose_a") else None
-    if kind in ("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"):
-        batched = all(a == 0 and r == rank for a, r in zip(inputs, ranks) if a is not None)
-        shared = all(r == 2 for a, r in zip(inputs, ranks) if a is None)
-        return 0 if rank is not None and rank > 2 and batched and shared else None
-    if kind == "Einsum":
-        return _einsum_axis(op, inputs)
-    if kind == "Transpose":
-        order = tf.get_static_value(op.inputs[1])
-        return None if order is None or not alone else list(order).index(first)
-    if kind == "Reshape":
-        return _reshape_axis(op, rows) if first == 0 else None
-    if kind == "ExpandDims":
-        at = tf.get_static_value(op.inputs[1])
-        at = None if at is None or rank is None else int(at) % rank
-        return None if at is None or first is None else first + (at <= first)
-    if kind == "Squeeze":
-        dims = [d % ranks[0] for d in op.get_attr("squeeze_dims")] if ranks[0] is not None else []
-        gone = sum(d < first for d in dims)
-        return None if not dims or first is None or first in dims else first - gone
-    if kind in REDUCTIONS:
-        axes = _axes(op)
-        if axes is None or first is None or first in axes:
-            return None
-        return first if op.get_attr("keep_dims") else first - sum(a < first for a in axes)
-    if kind in ("Pad", "PadV2", "MirrorPad"):
-        pads = tf.get_static_value(op.inputs[1])
-        return first if pads is not None and first == 0 and not np.any(pads[0]) else None
-    if kind == "ConcatV2":
-        at = tf.get_static_value(op.inputs[-1])
-        same = all(a == 0 for a in inputs[:-1])
-        return 0 if same and at is not None and rank and int(at) % rank != 0 else None
-    if kind == "Pack":
-        at = op.get_attr("axis") % rank if rank else 0
-        return 0 if at and all(a == 0 for a in inputs) else None
-    if kind == "Unpack":
-        at = op.get_attr("axis") % ranks[0] if ranks[0] else 0
-        return 0 if at and first == 0 else None
-    if kind == "Split":
-        at = tf.get_static_value(op.inputs[0])
-        ok = at is not None and inputs[1] == 0 and ranks[1] and int(at) % ranks[1]
-        return 0 if ok else None
-    if kind == "SplitV":
-        at = tf.get_static_value(op.inputs[2])
-        return 0 if at is not None and first == 0 and ranks[0] and int(at) % ranks[0] else None
-    if kind == "StridedSlice":
-        return 0 if first == 0 and _keeps_axis_0(op) else None
-    if kind == "GatherV2":
-        at = tf.get_static_value(op.inputs[2])
-        ok = alone and first == 0 and at is not None and ranks[0] and int(at) % ranks[0]
-        return 0 if ok and op.get_attr("batch_dims") == 0 else None
-    if kind == "Tile":
-        multiples = tf.get_static_value(op.inputs[1])
-        return 0 if first == 0 and multiples is not None and multiples[0] == 1 else None
-    if kind == "OneHot":
-        return 0 if alone and first == 0 and op.get_attr("axis") in (-1, rank and rank - 1) else None
-    if kind == "Cumsum":
-        at = tf.get_static_value(op.inputs[1])
-        return 0 if first == 0 and at is not None and ranks[0] and int(at) % ranks[0] else None
-    return None
-
-
-def _einsum_axis(op, inputs):
-    left, _, right = op.get_attr("equation").decode().partition("->")
-    if "." in left or not right:
-        return None
-    labels = {part[axis] for part, axis in zip(left.split(","), inputs) if axis is not None}
-    if len(labels) != 1:
-        return None
-    label = labels.pop()
-    lone = all(label not in p for p, a in zip(left.split(","), inputs) if a is None)
-    return right.index(label) if lone and label in right else None
-
-
-def _reshape_axis(op, rows):
-    """A reshape keeps row-major order, so steps stay contiguous if axis 0 can be divided."""
-    before, after = op.inputs[0].shape, op.outputs[0].shape
-    if not before.rank or not after.rank:
-        return None
-    if after[1:].num_elements() is None:
-        after = after.merge_with(_partial_shape(op.inputs[1], after.rank))
-    inner, outer = before[1:].num_elements(), after[1:].num_elements()
-    if not inner or not outer or (inner % outer and outer % inner):
-        return None
-    if rows is None:
-        return 0 if after.as_list()[0] is None else None
-    return 0 if after.as_list()[0] is not None and after.as_list()[0] % max(rows, 1) == 0 else None
-
-
-def _partial_shape(tensor, rank):
-    """What the graph says of a shape that it computes, as tf.tensordot does."""
-    dims = _dims(tensor)
-    known = dims is not None and len(dims) == rank
-    return tf.TensorShape([None if d is None or d < 0 else d for d in dims] if known else [None] * rank)
-
-
-def _dims(tensor):
-    """The entries of an integer tensor, None for each that is not known; None if nothing is."""
-    value, op = tf.get_static_value(tensor), tensor.op
-    if value is not None:
-        return [int(v) for v in np.ravel(value)]
-    if op.type == "Shape":
-        return op.inputs[0].shape.as_list() if op.inputs[0].shape.rank is not None else None
-    parts = [_dims(t) for t in op.inputs] if op.type in ("Cast", "Identity", "Pack", "ConcatV2") else []
-    if op.type in ("Cast", "Identity"):
-        return parts[0]
-    if op.type == "Pack":
-        return [part[0] if part and len(part) == 1 else None for part in parts]
-    if op.type == "ConcatV2":
-        return None if None in parts else sum(parts[:-1], [])
-    if op.type in ("GatherV2", "Prod"):
-        dims, at = _dims(op.inputs[0]), tf.get_static_value(op.inputs[1])
-        if dims is None or at is None:
-            return None
-        if op.type == "GatherV2":
-            return [dims[i] for i in np.ravel(at)]
-        return [None if None in dims else int(np.prod(dims))]
-    return None
+FLOATS = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
+RISING_OR_FALLING = {"Add", "AddV2", "Cast", "Div", "Identity", "Mul", "Neg", "RealDiv", "Sub"}
+THRESHOLD_OPS = {"Floor", "Greater", "GreaterEqual", "Less", "LessEqual"}
 
 
 def _merges(op):
     """Whether a reshape changes, or may change, what one entry of axis 0 holds."""
     before, after = (t.shape[1:].num_elements() for t in (op.inputs[0], op.outputs[0]))
     return before is None or before != after
-
-
-def _axes(op):
-    rank, axes = op.inputs[0].shape.rank, tf.get_static_value(op.inputs[1])
-    return None if rank is None or axes is None else {int(a) % rank for a in np.ravel(axes)}
-
-
-def _keeps_axis_0(op):
-    bits = {m: op.get_attr(m) for m in ("begin_mask", "end_mask", "new_axis_mask")}
-    shrink, ellipsis = op.get_attr("shrink_axis_mask"), op.get_attr("ellipsis_mask")
-    strides = tf.get_static_value(op.inputs[3])
-    if ellipsis & 1:
-        rank, out = op.inputs[0].shape.rank, strides is not None and len(strides) - 1
-        return bool(rank and strides is not None and out < rank and not bits["new_axis_mask"])
-    whole = bits["begin_mask"] & 1 and bits["end_mask"] & 1 and not shrink & 1
-    return bool(whole and not bits["new_axis_mask"] & 1 and strides is not None and strides[0] == 1)
-
-
-def _mixes_rows(op, inputs, rows):
-    """Reductions over the rows, and batch norm that takes its statistics from them."""
-    if op.type in ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"):
-        # With a channel per row it is the layer normalization of Keras 2.
-        channel = 1 if op.get_attr("data_format").startswith(b"NC") else op.inputs[0].shape.rank - 1
-        return op.get_attr("is_training") and inputs[0] not in (None, UNKNOWN, channel)
-    if op.type not in REDUCTIONS or inputs[0] in (None, UNKNOWN):
-        return False
-    if not op.inputs[0].dtype.is_floating:
-        return False
-    axes = _axes(op)
-    whole = rows is None or op.inputs[0].shape.as_list()[inputs[0]] == rows
-    return axes is not None and inputs[0] in axes and whole
 
 
 FIRST_ONLY = _types(
@@ -1310,6 +1339,1032 @@ def _is_guard(op, slot):
 
 
 # ---------------------------------------------------------------------------------------------------
+# Rows: which axis of every tensor carries the rows of the batch
+# ---------------------------------------------------------------------------------------------------
+#
+# Steps can be stacked on the rows, and rows be told apart, where every op between `xs` and `ys` keeps
+# them on an axis of their own. Sizes that the graph computes are products of numbers and unknown
+# dimensions, `ROWS` among them, so that they are followed where no shape is static.
+
+
+class Size(NamedTuple):
+    """A dimension: a number times unknown dimensions."""
+
+    number: int
+    unknown: tuple[str, ...] = ()
+
+
+class Place(NamedTuple):
+    """Where a tensor has its rows: on an axis of size `outer * rows * inner`."""
+
+    axis: int
+    outer: Size = Size(1)
+    inner: Size = Size(1)
+
+
+ONE, ROWS = Size(1), Size(1, ("rows",))
+COUNT = "count"  # the same for all rows, but depends on how many there are
+LOST = "lost"  # cannot be followed
+MIX = "mix"  # the op works across the rows: no place at all
+
+
+def _times(sizes):
+    sizes = list(sizes)
+    if any(size is None for size in sizes):
+        return None
+    unknown = sorted(name for size in sizes for name in size.unknown)
+    return Size(math.prod(size.number for size in sizes), tuple(unknown))
+
+
+def _over(size, divisor):
+    """The whole quotient of two sizes; None if there is none for sure."""
+    if size is None or divisor is None or divisor.number <= 0 or size.number % divisor.number:
+        return None
+    unknown = list(size.unknown)
+    for name in divisor.unknown:
+        if name not in unknown:
+            return None
+        unknown.remove(name)
+    return Size(size.number // divisor.number, tuple(unknown))
+
+
+def _has_rows(size):
+    return size is not None and "rows" in size.unknown
+
+
+def _steps_outside(place):
+    """Whether steps that are stacked on the rows are outermost on their axis."""
+    return isinstance(place, Place) and place.outer == ONE
+
+
+def _meet(places):
+    """The one place of tensors whose axes are matched."""
+    first, *others = places
+    if any(place.axis != first.axis for place in others):
+        return MIX
+    return LOST if any(place.outer != first.outer for place in others) else first
+
+
+class _Rows:
+    """Follows the rows from op to op.
+
+    Attributes:
+      places: tensor's `ref()` -> `Place`, `COUNT` or `LOST`; none for what all rows share.
+      origins: `ref()` of what is lost -> the op that lost it, described.
+      obstacle: the first op that does not keep the rows step-major on axis 0, described.
+    """
+
+    def __init__(self, function, rows, strict):
+        self.function, self.rows, self.strict = function, rows, strict
+        self.places, self.origins, self.obstacle = {}, {}, None
+        self.numbers = set()  # tensors that are replaced by a number
+        self.constants, self.known, self.bodies, self.library = {}, {}, {}, None
+
+    def start(self, tensors):
+        self.places.update((t.ref(), Place(0)) for t in tensors)
+
+    def follow(self, ops, varying, keep):
+        """Places of the outputs of `ops`; what is not among `varying` is the same at every step."""
+        self.varying = varying
+        self.followed = {t.ref() for op in ops for t in op.outputs}
+        read = {t.ref() for op in ops for t in op.inputs} | {t.ref() for t in keep}
+        for op in ops:
+            found = self.outputs(op)
+            found = found if isinstance(found, list) else [found] * len(op.outputs)
+            step_major = True
+            for tensor, place in zip(op.outputs, found):
+                if place is not None:
+                    self.places[tensor.ref()] = place
+                if place in (LOST, COUNT):
+                    lost = next((o for t in op.inputs if (o := self.origins.get(t.ref()))), None)
+                    self.origins[tensor.ref()] = lost or f"op {op.name!r}, {op.type}"
+                if tensor.ref() in read:
+                    kept = isinstance(place, Place) and not place.axis and place.outer == ONE
+                    step_major &= kept and tensor.shape.rank is not None
+            before = any(self.place(t) not in (None, COUNT) for t in op.inputs) and op.type not in SHAPES
+            made = not before and any(place not in (None, COUNT) for place in found)
+            if made or before and (not step_major or op.type in OPAQUE):
+                self.obstacle = self.obstacle or f"op {op.name!r}, {op.type}"
+
+    def place(self, tensor):
+        return self.places.get(tensor.ref())
+
+    def outputs(self, op):
+        """The place of the outputs of `op`, or a list of theirs."""
+        at = [self.place(t) for t in op.inputs]
+        if op.type in SHAPES:
+            return [COUNT if any(map(_not_shared, self.sizes(t) or [None])) else None for t in op.outputs]
+        if op.type == "IdentityN":
+            return at
+        if not any(at):
+            return None
+        rule = ROW_RULES.get(op.type)
+        if LOST in at:
+            numbered = op.type == "GatherNd" and at[0] != LOST
+            return _gather_nd(self, op, at) if numbered else LOST
+        if not any(isinstance(place, Place) for place in at):
+            if op.type in MAKERS or _is_random(op):
+                return _make(self, op, at)
+            sizes = [self.sizes(t) for t in op.outputs]
+            return [COUNT if any(map(_not_shared, s or [None])) else None for s in sizes]
+        shapes = SHAPE_SLOTS.get(op.type, ())
+        if rule is None or any(place == COUNT and i not in shapes for i, place in enumerate(at)):
+            return LOST
+        if COUNT in at and op.type != "Reshape":  # the shape of all steps, not that of one end of an interval
+            self.obstacle = self.obstacle or f"op {op.name!r}, {op.type}"
+        self.moves = any(t.ref() in self.varying for t in op.inputs)
+        found = rule(self, op, at)
+        return self.mixed(op, rule, at) if found == MIX else found
+
+    def mixed(self, op, rule, at):
+        """What an op that works across the rows gives; refused if it matters."""
+        varying = [t.ref() in self.varying for t in op.inputs]
+        moving = [p if v and _carries_gradient(t) else None for t, p, v in zip(op.inputs, at, varying)]
+        if not any(isinstance(place, Place) for place in moving):
+            # Of per-row tensors beside xs: the same for the rows repeated, or else one step at a time.
+            return None if op.type in REPEATABLE and not any(varying) else LOST
+        if not self.strict or (self.rows == 1 and op.type not in BATCH_NORMS):
+            return LOST
+        beside = [t for t, p, v in zip(op.inputs, at, varying) if isinstance(p, Place) and not v]
+        if beside and rule(self, op, [p if v else None for p, v in zip(at, varying)]) != MIX:
+            raise ValueError(
+                f"{self.function}: {beside[0].name!r} of shape {beside[0].shape} was taken for a tensor with "
+                f"one entry per row, but op {op.name!r} ({op.type}) combines every row with all of it. "
+                "Say which tensors have one entry per row: per_row=[...], [] for none."
+            )
+        raise ValueError(
+            f"{self.function}: op {op.name!r} ({op.type}) between xs and ys mixes the rows of the batch, "
+            "expected rows that do not depend on one another. For batch normalization in training mode, "
+            "call the model with training=False; explain an output with one entry per row, not a mean or a "
+            "loss over the batch; and where rows belong together, as the nodes of one graph, make them one "
+            "row, as x[None] does, before the network is called."
+        )
+
+    # Sizes
+
+    def static(self, tensor):
+        """The value of a tensor that does not depend on what is fed, or None."""
+        return _constant(tensor, self.constants)
+
+    def ints(self, tensor):
+        value = self.static(tensor)
+        return None if value is None else [int(v) for v in np.ravel(value)]
+
+    def size(self, tensor, axis):
+        """The size of an axis of a tensor."""
+        place = self.place(tensor)
+        if isinstance(place, Place) and place.axis == axis:
+            return _times([place.outer, ROWS, place.inner])
+        if tensor.shape.rank is None:
+            return None
+        if tensor.shape.as_list()[axis] is not None:
+            return Size(tensor.shape.as_list()[axis])
+        if place in (LOST, COUNT):
+            return None
+        # Under one name, wherever it comes from.
+        op = tensor.op
+        if op.type in UNARY | BROADCASTING:
+            for source in op.inputs:
+                known = source.shape.rank == tensor.shape.rank and source.shape.as_list()[axis] is None
+                if known and isinstance(self.place(source), Place):
+                    return self.size(source, axis)
+        return Size(1, (f"{tensor.name} {axis}",))
+
+    def sizes(self, tensor):
+        """The entries of an integer tensor as sizes, None for each that is not known; -1 stays a number."""
+        if tensor.ref() not in self.known:
+            self.known[tensor.ref()] = self.find_sizes(tensor)
+        return self.known[tensor.ref()]
+
+    def find_sizes(self, tensor):
+        op = tensor.op
+        if op.type in ("Shape", "ShapeN", "Size"):
+            source = op.inputs[tensor.value_index if op.type == "ShapeN" else 0]
+            if source.shape.rank is None:
+                return None
+            dims = [self.size(source, i) for i in range(source.shape.rank)]
+            return [_times(dims)] if op.type == "Size" else dims
+        if not tensor.dtype.is_integer and op.type not in ("Cast", "Identity"):
+            return None
+        value = self.ints(tensor)
+        if value is not None:
+            return [Size(v) for v in value]
+        rule = SIZE_RULES.get(op.type)
+        if rule is not None:
+            found = rule(self, op)
+            if found is not None:
+                return found
+        count = tensor.shape.num_elements()
+        if self.place(tensor) is None and count is not None and not any(map(self.place, op.inputs)):
+            return [Size(1, (f"{tensor.name} of {i}",)) for i in range(count)]
+        return None
+
+    # Bodies of loops and branches
+
+    def body(self, op, name, shapes):
+        """Inputs, outputs and ops of a function that `op` calls, written out in a graph of its own."""
+        key = op, name
+        if key not in self.bodies:
+            if self.library is None:
+                self.library = _function_library()
+            fdef = self.library.get(op.get_attr(name).name)
+            self.bodies[key] = None
+            if _is_concrete(fdef):
+                skipped = len(op.inputs) - len(fdef.signature.input_arg)
+                graph = tf.__internal__.FuncGraph("rows")
+                with graph.as_default():
+                    inputs = [
+                        t if t.dtype == tf.resource else tf.compat.v1.placeholder(t.dtype, shape)
+                        for t, shape in zip(list(op.inputs)[skipped:], shapes)
+                    ]
+                    made = []
+                    outputs = _body(fdef, inputs, self.library, made)
+                self.bodies[key] = inputs, outputs, made, graph
+        return self.bodies[key]
+
+    def inside(self, body, places):
+        """The places of what a body returns."""
+        inputs, outputs, made, graph = body
+        inner = _Rows(self.function, self.rows, self.strict)
+        for tensor, place in zip(inputs, places):
+            if place is not None:
+                inner.places[tensor.ref()] = place
+        moving = [t for t in inputs if self.moves and isinstance(inner.place(t), Place)]
+        ops = _ops_between(outputs, [t for t in inputs if t.ref() in inner.places])
+        with graph.as_default():
+            inner.follow(ops, _varying(ops, moving), outputs)
+        return [inner.place(t) for t in outputs]
+
+    def is_row_number(self, tensor):
+        """Whether `tensor` is `tf.range(B)`."""
+        while tensor.op.type in ("Cast", "Identity", "ExpandDims", "Reshape"):
+            tensor = tensor.op.inputs[0]
+        if tensor.op.type != "Range":
+            return False
+        start, stop, step = tensor.op.inputs
+        return self.ints(start) == [0] and self.ints(step) == [1] and self.sizes(stop) == [ROWS]
+
+
+def _not_shared(size):
+    """Whether a size may depend on how many rows there are."""
+    return size is None or _has_rows(size)
+
+
+def _constant(tensor, known=None):
+    """The value of a tensor, worked out from constants (and `known`: `ref()` -> value), or None."""
+    known = {} if known is None else known
+    if tensor.ref() not in known:
+        op, value = tensor.op, None
+        if op.type in FOLDED:
+            parts = [_constant(t, known) for t in op.inputs]
+            value = None if any(part is None for part in parts) else FOLDED[op.type](op, *parts)
+        known[tensor.ref()] = tf.get_static_value(tensor) if value is None else value
+    return known[tensor.ref()]
+
+
+FOLDED = {
+    **dict.fromkeys(("Add", "AddV2"), lambda op, a, b: a + b),
+    "Sub": lambda op, a, b: a - b,
+    "Mul": lambda op, a, b: a * b,
+    "RealDiv": lambda op, a, b: a / b,
+    "FloorMod": lambda op, a, b: np.mod(a, b),
+    "Neg": lambda op, a: -a,
+    "Floor": lambda op, a: np.floor(a),
+    "Greater": lambda op, a, b: a > b,
+    "GreaterEqual": lambda op, a, b: a >= b,
+    "Less": lambda op, a, b: a < b,
+    "LessEqual": lambda op, a, b: a <= b,
+    "LogicalNot": lambda op, a: np.logical_not(a),
+    "Cast": lambda op, a: np.asarray(a).astype(op.outputs[0].dtype.as_numpy_dtype),
+    "Identity": lambda op, a: a,
+    "Range": lambda op, start, stop, step: np.arange(start, stop, step),
+    "ConcatV2": lambda op, *parts: np.concatenate(parts[:-1], int(parts[-1])),
+    "Pack": lambda op, *parts: np.stack(parts, op.get_attr("axis")),
+}
+
+
+# Rules of sizes: (rows, op) -> sizes of the entries of its output, or None ---------------------------
+
+
+def _picked_sizes(rows, op):
+    """`shape[i]`, `shape[1:]` and their like."""
+    sizes, parts = rows.sizes(op.inputs[0]), [rows.ints(t) for t in op.inputs[1:]]
+    if sizes is None or None in parts or any(len(part) != 1 for part in parts):
+        return None
+    (begin,), (end,), (step,) = parts
+    if op.get_attr("shrink_axis_mask"):
+        return [sizes[begin]]
+    if op.get_attr("new_axis_mask") or op.get_attr("ellipsis_mask"):
+        return None
+    begin, end = None if op.get_attr("begin_mask") else begin, None if op.get_attr("end_mask") else end
+    return sizes[begin:end:step]
+
+
+def _cut_sizes(rows, op):
+    sizes, begin, count = rows.sizes(op.inputs[0]), *(rows.ints(t) for t in op.inputs[1:])
+    if None in (sizes, begin, count):
+        return None
+    return sizes[begin[0] :] if count[0] == -1 else sizes[begin[0] : begin[0] + count[0]]
+
+
+def _gathered_sizes(rows, op):
+    sizes, at = rows.sizes(op.inputs[0]), rows.ints(op.inputs[1])
+    return None if sizes is None or at is None else [sizes[i] for i in at]
+
+
+def _joined_sizes(rows, op):
+    parts = [rows.sizes(t) for t in op.inputs]
+    parts = parts[: -1 if op.type == "ConcatV2" else None]
+    for t, part in zip(op.inputs, parts):
+        if part is None and t.shape.num_elements() is None:
+            return None
+    return sum((part or [None] * t.shape.num_elements() for t, part in zip(op.inputs, parts)), [])
+
+
+def _combined_sizes(combine):
+    def rule(rows, op):
+        a, b = (rows.sizes(t) for t in op.inputs)
+        if a is None or b is None or len(a) != len(b) and 1 not in (len(a), len(b)):
+            return None
+        count = max(len(a), len(b))
+        found = [combine(*pair) for pair in zip(a * (count // len(a)), b * (count // len(b)))]
+        if None not in found:
+            return found
+        # An unknown number, but the same for all rows if what it is made of is.
+        mixed = any(map(_not_shared, a + b))
+        return None if mixed else [Size(1, (f"{op.name} of {i}",)) for i in range(count)]
+
+    return rule
+
+
+SIZE_RULES = {
+    "StridedSlice": _picked_sizes,
+    "GatherV2": _gathered_sizes,
+    "Slice": _cut_sizes,
+    **dict.fromkeys(("Pack", "ConcatV2"), _joined_sizes),
+    **dict.fromkeys(
+        ("Cast", "Identity", "Reshape", "ExpandDims", "Squeeze"), lambda rows, op: rows.sizes(op.inputs[0])
+    ),
+    "Prod": lambda rows, op: [_times(rows.sizes(op.inputs[0]) or [None])],
+    "Mul": _combined_sizes(lambda a, b: _times([a, b])),
+    **dict.fromkeys(("FloorDiv", "TruncateDiv"), _combined_sizes(_over)),
+    **dict.fromkeys(
+        ("Add", "AddV2", "Sub", "Maximum", "Minimum", "FloorMod"), _combined_sizes(lambda a, b: None)
+    ),
+}
+
+
+# Rules of places: (rows, op, places of its inputs) -> place of its outputs, or a list of theirs ------
+
+
+def _stay(rows, op, at):
+    """All on the axis where they are in the first input."""
+    return LOST if at[0] is None or any(at[1:]) else at[0]
+
+
+def _working_on(axes):
+    """The rule of ops that work along `axes(rows, op, rank)` of the first input, and keep the others."""
+
+    def rule(rows, op, at):
+        rank = op.inputs[0].shape.rank
+        along = None if rank is None else axes(rows, op, rank)
+        if along is None or at[0] is None or any(p not in (None, COUNT) for p in at[1:]):
+            return LOST
+        return MIX if at[0].axis in {a % rank for a in along} else at[0]
+
+    return rule
+
+
+def _working_on_all(axes):
+    """Likewise of ops whose inputs are matched one by one along the axes that they keep."""
+    alone = _working_on(axes)
+
+    def rule(rows, op, at):
+        if not all(isinstance(p, Place) for p in at):
+            return LOST
+        found = [alone(rows, op, [at[0]]), _meet(at)]
+        return next((f for f in found if isinstance(f, str)), at[0])
+
+    return rule
+
+
+def _segmented_place(rows, op, at):
+    """Segments are made of the axes that the ids have; the axes behind are kept."""
+    rank = op.inputs[1].shape.rank
+    if at[0] is None or any(at[1:]) or rank is None or at[0].axis < rank:
+        return LOST
+    return at[0]._replace(axis=at[0].axis - rank + 1)
+
+
+def _scattered_place(rows, op, at):
+    """Indices choose along the first axes; what lies behind is kept, in the updates too."""
+    indices = op.inputs[1].shape
+    if at[0] is None or at[1] is not None or at[2] is None or not indices.rank or indices[-1] is None:
+        return LOST
+    updates = at[0]._replace(axis=at[0].axis - indices[-1] + indices.rank - 1)
+    return at[0] if at[0].axis >= indices[-1] and at[2] == updates else LOST
+
+
+def _axes_of_input(slot):
+    return lambda rows, op, rank: rows.ints(op.inputs[slot])
+
+
+def _last_axes(count):
+    return lambda rows, op, rank: range(-count, 0)
+
+
+def _broadcast_place(rows, op, at):
+    """Axes are matched from the right; what all rows share must not have an entry for each of them."""
+    ranks = [0 if t.ref() in rows.numbers else t.shape.rank for t in op.inputs]
+    if ranks.count(0) == len(ranks) - 1:
+        (place,) = (p for p in at if p is not None)
+        return place
+    rank = op.outputs[0].shape.rank
+    if rank is None or None in ranks:
+        return LOST
+    place = _meet([p._replace(axis=p.axis + rank - r) for p, r in zip(at, ranks) if p is not None])
+    if isinstance(place, str):
+        return place
+    for tensor, p, r in zip(op.inputs, at, ranks):
+        axis = place.axis - (rank - r)
+        if p is None and axis >= 0 and tensor.shape.as_list()[axis] != 1:
+            return LOST
+    return place
+
+
+def _chosen_place(rows, op, at):
+    """The `Select` of TensorFlow 1, whose condition may have one entry per row."""
+    if op.inputs[0].shape.rank == op.outputs[0].shape.rank:
+        return LOST if None in at else _broadcast_place(rows, op, at)  # it broadcasts nothing
+    return _meet(at) if all(isinstance(p, Place) and p.axis == 0 for p in at) else LOST
+
+
+def _reduced_place(rows, op, at):
+    rank, axes = op.inputs[0].shape.rank, rows.ints(op.inputs[1])
+    if axes is None or rank is None or at[0] is None:
+        return LOST
+    axes = {a % rank for a in axes}
+    if at[0].axis in axes:
+        return MIX
+    kept = op.type not in ("ArgMax", "ArgMin") and op.get_attr("keep_dims")
+    return at[0] if kept else at[0]._replace(axis=at[0].axis - sum(a < at[0].axis for a in axes))
+
+
+def _product_place(rows, op, at):
+    """Matrices: rows may be free on one side, or count the matrices, but not be summed over."""
+    flip = ("transpose_a", "transpose_b") if op.type == "MatMul" else ("adj_x", "adj_y")
+    rank, places = op.outputs[0].shape.rank, []
+    if rank is None or any(t.shape.rank is None for t in op.inputs):
+        return LOST
+    for slot, (tensor, place) in enumerate(zip(op.inputs, at)):
+        if place is None:
+            continue
+        back = tensor.shape.rank - place.axis  # 1 is the last axis
+        summed = 2 if bool(op.get_attr(flip[slot])) != bool(slot) else 1
+        if back == summed:
+            return MIX
+        places.append(place._replace(axis=rank - (back if back > 2 else 2 - slot)))
+        other = op.inputs[1 - slot]
+        if back > 2 and at[1 - slot] is None and other.shape.rank >= back:
+            if other.shape.as_list()[-back] != 1:
+                return LOST
+    return _meet(places)
+
+
+def _einsum_place(rows, op, at):
+    if op.outputs[0].shape.rank is None or any(t.shape.rank is None for t in op.inputs):
+        return LOST
+    left, _, right = op.get_attr("equation").decode().replace(" ", "").partition("->")
+    parts = left.split(",")
+
+    def spell(part, tensor):  # with a letter for every axis that an ellipsis stands for, from the right
+        count = tensor.shape.rank - len(part) + 3
+        return part.replace("...", "".join(chr(0x100 + i) for i in reversed(range(count))))
+
+    for i, (part, tensor) in enumerate(zip(parts, op.inputs)):
+        parts[i] = spell(part, tensor)
+    right = spell(right, op.outputs[0])
+    labels = {part[p.axis] for part, p in zip(parts, at) if p is not None}
+    label = labels.pop()
+    if labels or label not in right:
+        return MIX
+    for part, tensor, p in zip(parts, op.inputs, at):
+        if p is None and label in part and tensor.shape.as_list()[part.index(label)] != 1:
+            return LOST
+        if part.count(label) > 1:
+            return MIX
+    place = _meet([p._replace(axis=0) for p in at if p is not None])
+    return place if isinstance(place, str) else place._replace(axis=right.index(label))
+
+
+def _reshaped_place(rows, op, at):
+    """Row-major order is kept: rows go to the axis that what lies outside of them leads to."""
+    place, (before, shape), after = at[0], op.inputs, op.outputs[0].shape
+    if not isinstance(place, Place) or before.shape.rank is None or after.rank is None:
+        return LOST
+    sizes = rows.sizes(shape) or [None] * after.rank
+    if len(sizes) != after.rank:
+        return LOST
+    here = [i for i, size in enumerate(sizes) if _has_rows(size)]
+    if not here:
+        # The entry that is left open; or the first of a constant, where the batch is known: it is scaled.
+        sizes = [n if n != Size(-1) else None for n in sizes]
+        first = rows.rows is not None and (
+            sizes[0] is None or rows.static(shape) is not None or shape.ref() not in rows.followed
+        )
+        static = [None if i == 0 and first else n for i, n in enumerate(after.as_list())]
+        sizes = [Size(n) if n is not None and size is None else size for n, size in zip(static, sizes)]
+        here = [i for i, size in enumerate(sizes) if size is None]
+        if rows.rows is not None:
+            here = [0] if first and here in ([], [0]) and place.axis == 0 else []
+    if len(here) != 1:
+        return LOST
+    axis = here[0]
+    dims = [rows.size(before, i) for i in range(before.shape.rank)]
+    outer = _over(_times([place.outer, *dims[: place.axis]]), _times(_open(sizes[:axis])))
+    if _has_rows(sizes[axis]):
+        inner = _over(_over(sizes[axis], ROWS), outer)
+    else:
+        inner = _over(_times([place.inner, *dims[place.axis + 1 :]]), _times(_open(sizes[axis + 1 :])))
+    if outer is None or inner is None or (rows.rows is not None and outer != ONE):
+        return LOST
+    return Place(axis, outer, inner)
+
+
+def _open(sizes):
+    return [None if size is None or size.number == -1 else size for size in sizes]
+
+
+def _transposed_place(rows, op, at):
+    order = rows.ints(op.inputs[1])
+    return LOST if order is None or any(at[1:]) else at[0]._replace(axis=order.index(at[0].axis))
+
+
+def _expanded_place(rows, op, at):
+    new, rank = rows.ints(op.inputs[1]), op.outputs[0].shape.rank
+    if new is None or rank is None or any(at[1:]):
+        return LOST
+    return at[0]._replace(axis=at[0].axis + (new[0] % rank <= at[0].axis))
+
+
+def _squeezed_place(rows, op, at):
+    rank, gone = op.inputs[0].shape.rank, op.get_attr("squeeze_dims")
+    gone = {d % rank for d in gone} if rank is not None else ()
+    if not gone or at[0].axis in gone:
+        return LOST
+    return at[0]._replace(axis=at[0].axis - sum(d < at[0].axis for d in gone))
+
+
+def _padded_place(rows, op, at):
+    pads = rows.static(op.inputs[1])
+    return LOST if pads is None or any(at[1:]) or np.any(pads[at[0].axis]) else at[0]
+
+
+def _joined_place(rows, op, at):
+    """All of them side by side; along a new axis for Pack."""
+    rank, packed = op.outputs[0].shape.rank, op.type == "Pack"
+    along = [op.get_attr("axis")] if packed else rows.ints(op.inputs[-1])
+    at = at if packed else at[:-1]
+    if along is None or rank is None or not all(isinstance(p, Place) for p in at):
+        return LOST
+    place, along = _meet(at), along[0] % rank
+    if packed and isinstance(place, Place):
+        return place._replace(axis=place.axis + (along <= place.axis))
+    return LOST if isinstance(place, Place) and place.axis == along else place
+
+
+def _parted_place(slot, along):
+    """The rule of ops that take a tensor apart along `along(rows, op)`; along the rows is the user's loop."""
+
+    def rule(rows, op, at):
+        rank, axis, place = op.inputs[slot].shape.rank, along(rows, op), at[slot]
+        if rank is None or axis is None or place is None or any(p for i, p in enumerate(at) if i != slot):
+            return LOST
+        axis %= rank
+        if axis == place.axis:
+            return LOST
+        return place._replace(axis=place.axis - (op.type == "Unpack" and axis < place.axis))
+
+    return rule
+
+
+def _sliced_place(rows, op, at):
+    """`x[...]` with its masks, or tf.slice: whole along the rows, or else across them."""
+    tensor, place = op.inputs[0], at[0]
+    if not isinstance(place, Place) or tensor.shape.rank is None:
+        return LOST
+    begins, ends = (rows.sizes(t) for t in op.inputs[1:3])
+    if op.type == "Slice":
+        begins, ends = (s or [None] * tensor.shape.rank for s in (begins, ends))
+        return _whole(rows, tensor, place, begins[place.axis], ends[place.axis], ends[place.axis] == Size(-1))
+    steps = rows.ints(op.inputs[3])
+    if steps is None:
+        return LOST
+    begins, ends = begins or [None] * len(steps), ends or [None] * len(steps)
+    names = ("begin_mask", "end_mask", "new_axis_mask", "shrink_axis_mask", "ellipsis_mask")
+    begin_mask, end_mask, new_axis, shrink, ellipsis = (op.get_attr(name) for name in names)
+    axis, out = 0, 0  # of the input and of the output
+    taken = sum(not (new_axis | ellipsis) >> i & 1 for i in range(len(steps)))
+    for i, step in enumerate(steps):
+        if ellipsis >> i & 1:
+            skipped = tensor.shape.rank - taken
+            if axis <= place.axis < axis + skipped:
+                return place._replace(axis=out + place.axis - axis)
+            axis, out = axis + skipped, out + skipped
+        elif new_axis >> i & 1:
+            out += 1
+        elif axis == place.axis:
+            begin = Size(0) if begin_mask >> i & 1 else begins[i]
+            if shrink >> i & 1 or step != 1:
+                return MIX
+            kept = _whole(rows, tensor, place, begin, ends[i], end_mask >> i & 1)
+            return kept._replace(axis=out) if isinstance(kept, Place) else kept
+        else:
+            axis, out = axis + 1, out + (not shrink >> i & 1)
+    return place._replace(axis=out + place.axis - axis)
+
+
+def _whole(rows, tensor, place, begin, end, to_the_end):
+    """The place of what is sliced from `begin` to `end` along its rows."""
+    whole = to_the_end or (end is not None and end == rows.size(tensor, place.axis))
+    if begin is None or (whole and begin == Size(0)):
+        return LOST if begin is None else place
+    size = tensor.shape.as_list()[place.axis]
+    known = end is not None and not begin.unknown and not end.unknown
+    if known and size is not None and begin.number == 0 and end.number >= size:
+        return LOST  # whole, but of this number of rows
+    return MIX if to_the_end or known else LOST
+
+
+def _gathered_place(rows, op, at):
+    (params, indices, axis), (table, chosen) = op.inputs, at[:2]
+    axis, batch_dims = rows.ints(axis), op.get_attr("batch_dims")
+    if axis is None or params.shape.rank is None or indices.shape.rank is None or COUNT in at:
+        return LOST
+    axis, batch_dims = axis[0] % params.shape.rank, batch_dims + (batch_dims < 0) * indices.shape.rank
+    places = []
+    if table is not None:
+        if table.axis == axis:
+            # Constant rows stand in for others; a lookup (of unique ids, say) has rows of its own.
+            return MIX if rows.static(indices) is not None else LOST
+        shift = indices.shape.rank - batch_dims - 1 if table.axis > axis else 0
+        places.append(table._replace(axis=table.axis + shift))
+        if table.axis < batch_dims and chosen is None:
+            return LOST
+    if chosen is not None:
+        shift = axis - batch_dims if chosen.axis >= batch_dims else 0
+        places.append(chosen._replace(axis=chosen.axis + shift))
+        if chosen.axis < batch_dims and table is None:
+            return LOST
+    return _meet(places)
+
+
+def _gather_nd(rows, op, at):
+    """`gather_nd(scores, [[0, i], [1, j], ...])`, or indices into what all rows share."""
+    indices, (table, chosen) = op.inputs[1], at
+    if table is None and isinstance(chosen, Place) and indices.shape.rank:
+        return LOST if chosen.axis == indices.shape.rank - 1 else chosen
+    if not isinstance(table, Place):
+        return LOST
+    if chosen is None:
+        return MIX if rows.static(indices) is not None else LOST
+    op = indices.op
+    columns = op.inputs if op.type == "Pack" else list(op.inputs)[:-1] if op.type == "ConcatV2" else []
+    numbered = columns and rows.rows is None and table.axis == 0 and rows.is_row_number(columns[0])
+    others = all(rows.place(t) in (None, Place(0)) for t in columns[1:])
+    return Place(0) if numbered and others and indices.shape.rank == 2 else LOST
+
+
+def _one_hot_place(rows, op, at):
+    if at[0] is None or any(at[1:]):
+        return LOST
+    axis = op.get_attr("axis")
+    return at[0]._replace(axis=at[0].axis + (0 <= axis <= at[0].axis))
+
+
+def _make(rows, op, at):
+    """What is made of a shape (or broadcast to one) has rows where the shape has them."""
+    if op.type == "Range" or op.type.startswith("TensorList"):
+        return None if op.type.startswith("TensorList") and at[-1] is None else LOST
+    slot = MAKERS.get(op.type, 0)
+    sizes = rows.sizes(op.inputs[slot])
+    if sizes is None or any(size is None for size in sizes) or any(p for i, p in enumerate(at) if i != slot):
+        return LOST
+    if op.type == "Tile":
+        dims = op.inputs[0].shape
+        sizes = (
+            [_times([n, rows.size(op.inputs[0], i)]) for i, n in enumerate(sizes)] if dims.rank else [None]
+        )
+    found = [i for i, size in enumerate(sizes) if _has_rows(size)]
+    if len(found) != 1:
+        return LOST if found or None in sizes else None
+    return Place(found[0], ONE, _over(sizes[found[0]], ROWS))
+
+
+def _tiled_place(rows, op, at):
+    counts = rows.sizes(op.inputs[1])
+    kept = isinstance(at[0], Place) and counts is not None and counts[at[0].axis] == ONE
+    return at[0] if kept and op.type == "Tile" else LOST
+
+
+def _stretched_place(rows, op, at):
+    sizes, (before, after) = rows.sizes(op.inputs[1]), (op.inputs[0].shape, op.outputs[0].shape)
+    if not isinstance(at[0], Place) or sizes is None or before.rank is None or after.rank is None:
+        return LOST
+    place = at[0]._replace(axis=at[0].axis + after.rank - before.rank)
+    return place if _has_rows(sizes[place.axis]) else LOST
+
+
+def _channel(op, rank):
+    return 1 if op.get_attr("data_format").startswith(b"NC") else rank - 1
+
+
+def _bias_place(rows, op, at):
+    rank = op.inputs[0].shape.rank
+    fits = rank is not None and at[0] is not None and not any(at[1:])
+    return at[0] if fits and at[0].axis != _channel(op, rank) else LOST
+
+
+def _batch_norm_place(rows, op, at):
+    """With a channel per row and in training mode it is the layer normalization of Keras 2."""
+    rank = op.inputs[0].shape.rank
+    if rank is None or at[0] is None:
+        return LOST
+    if not op.get_attr("is_training"):
+        others = any(at[1:]) or at[0].axis == _channel(op, rank)
+        return LOST if others else [at[0], *[None] * (len(op.outputs) - 1)]
+    return [at[0], *[LOST] * (len(op.outputs) - 1)] if at[0].axis == _channel(op, rank) else MIX
+
+
+def _convolved_place(rows, op, at):
+    """Rows may lie on the batch axis, or on an axis that a kernel of size 1 passes by."""
+    rank, place = op.inputs[0].shape.rank, at[0]
+    if rank is None or place is None or any(at[1:]) or place.axis == 0:
+        return LOST if rank is None or place is None or any(at[1:]) else place
+    return _windowed(op, place, rank, op.inputs[1].shape.as_list()[: rank - 2])
+
+
+def _windowed(op, place, rank, kernel):
+    channel = _channel(op, rank)
+    if place.axis == channel:
+        grouped = op.inputs[1].shape.as_list()[-2] != op.inputs[0].shape.as_list()[channel]
+        return LOST if op.type.startswith("Depthwise") or grouped else MIX
+    size = kernel[place.axis - (2 if channel == 1 else 1)]
+    return place if size == 1 == op.get_attr("strides")[place.axis] else MIX
+
+
+def _widened_place(rows, op, at):
+    """Transposed convolution: the batch size is an entry of the shape that it is told."""
+    sizes, place = rows.sizes(op.inputs[0]), at[2]
+    if place is None or at[1] is not None:
+        return LOST
+    if place.axis:
+        return MIX
+    return place if sizes is not None and _has_rows(sizes[0]) else LOST
+
+
+def _pooled_place(rows, op, at):
+    if at[0] is None or any(at[1:]):
+        return LOST
+    axis = at[0].axis
+    return at[0] if axis == 0 or op.get_attr("ksize")[axis] == 1 == op.get_attr("strides")[axis] else MIX
+
+
+def _blocks_place(rows, op, at):
+    """Dilated convolution: blocks become outer parts of the batch."""
+    block, edges = rows.ints(op.inputs[1]), rows.static(op.inputs[2])
+    if block is None or at[0] is None or any(at[1:]):
+        return LOST
+    if at[0].axis == 0:
+        count = Size(math.prod(block))
+        split = op.type == "SpaceToBatchND"
+        outer = _times([at[0].outer, count]) if split else _over(at[0].outer, count)
+        return LOST if outer is None or rows.rows is not None else at[0]._replace(outer=outer)
+    spatial = at[0].axis - 1
+    touched = spatial < len(block) and (block[spatial] > 1 or edges is None or np.any(edges[spatial]))
+    return MIX if touched else at[0]
+
+
+def _sequences_place(rows, op, at):
+    if at[0] is None:
+        return LOST
+    if op.get_attr("seq_dim") == at[0].axis:
+        return MIX
+    per_row = op.get_attr("batch_dim") == at[0].axis
+    return at[0] if at[1] == (at[0]._replace(axis=0) if per_row else None) else LOST
+
+
+def _losses_place(rows, op, at):
+    return [at[0], at[0]] if at[0] == at[1] == Place(0) else LOST
+
+
+def _sparse_product_place(rows, op, at):
+    """A constant sparse matrix (the edges of a graph) times rows."""
+    return LOST if any(at[:3]) or at[3].axis else MIX
+
+
+def _switched_place(rows, op, at):
+    return LOST if at[0] is None or at[1] is not None else [at[0], at[0]]
+
+
+def _merged_place(rows, op, at):
+    return [_same(at), None]
+
+
+def _same(places):
+    first, *others = places
+    return first if all(place == first for place in others) else LOST
+
+
+# Lists of tensors: the place is that in the stack of all. What is read out of a list over the rows is lost.
+
+
+def _list_place(rows, op, at):
+    # Where the batch is known, the shape of the elements of a list holds it.
+    return LOST if at[0] is None or rows.rows is not None else at[0]
+
+
+def _item_place(rows, op, at):
+    if (
+        at[0] is None
+        or any(p not in (None, COUNT) for p in at[1:])
+        or not at[0].axis
+        or rows.rows is not None
+    ):
+        return LOST
+    return at[0]._replace(axis=at[0].axis - 1)
+
+
+def _written_place(rows, op, at):
+    whole, item = at[0], at[-1]
+    if any(at[1:-1]) or not isinstance(item, Place) or rows.rows is not None:
+        return LOST
+    item = item._replace(axis=item.axis + 1)
+    return item if whole in (None, item) else LOST
+
+
+def _popped_place(rows, op, at):
+    item = _item_place(rows, op, at)
+    return [LOST if item == LOST else at[0], item]
+
+
+# Loops and branches
+
+
+def _looped_place(rows, op, at):
+    shapes = op.get_attr("output_shapes") or [t.shape for t in op.inputs]
+    body = rows.body(op, "body", [tf.TensorShape(s) for s in shapes])
+    cond = rows.body(op, "cond", [tf.TensorShape(s) for s in shapes])
+    if body is None or cond is None:
+        return LOST
+    state = list(at)
+    while True:
+        after = [_joined(t, a, b) for t, a, b in zip(op.inputs, state, rows.inside(body, state))]
+        if after == state:
+            break
+        state = after
+    # A loop that goes on for as long as the rows want it, or for as many as there are, is lost.
+    stops = rows.inside(cond, state)[0]
+    return LOST if stops is not None or rows.rows is not None else state
+
+
+def _joined(tensor, before, after):
+    """The place of a variable of a loop: grows from nothing to shared rows, and from there to lost."""
+    if before == after:
+        return before
+    if tensor.dtype == tf.variant and before is None:
+        return after
+    return LOST
+
+
+def _branched_place(rows, op, at):
+    bodies = [rows.body(op, n, [t.shape for t in op.inputs][1:]) for n in ("then_branch", "else_branch")]
+    if at[0] is not None or None in bodies:
+        return LOST
+    found = [rows.inside(body, at[1:]) for body in bodies]
+    return [LOST if rows.rows is not None and any(pair) else _same(pair) for pair in zip(*found)]
+
+
+# Op types, by where they leave the rows --------------------------------------------------------------
+
+UNARY = _types(
+    """
+    Abs Acos Acosh Angle Asin Asinh Atan Atanh BesselI0 BesselI0e BesselI1 BesselI1e BesselJ0 BesselJ1
+    BesselK0 BesselK0e BesselK1 BesselK1e BesselY0 BesselY1 Cast Ceil CheckNumerics CheckNumericsV2 ComplexAbs
+    Conj Cos Cosh Dawsn Digamma Elu Erf Erfc Erfinv Exp Expint Expm1 Floor FresnelCos FresnelSin Identity Imag
+    Inv Invert IsFinite IsInf IsNan LeakyRelu Lgamma Log Log1p LogicalNot Ndtri Neg OnesLike PreventGradient
+    Real Reciprocal Relu Relu6 Rint Round Rsqrt Selu Sigmoid Sign Sin Sinh Snapshot Softplus Softsign Spence
+    Sqrt Square StopGradient Tan Tanh ZerosLike
+    """
+)
+BROADCASTING = _types(
+    """
+    Add AddN AddV2 Atan2 BiasAddV1 ClipByValue Complex Div DivNoNan Equal FloorDiv FloorMod Greater
+    GreaterEqual Igamma Igammac Less LessEqual LogicalAnd LogicalOr Maximum Minimum Mod Mul MulNoNan NextAfter
+    NotEqual Polygamma Pow RealDiv SelectV2 SquaredDifference Sub TruncateDiv TruncateMod Xdivy Xlog1py Xlogy
+    Zeta
+    """
+)
+REDUCTIONS = {"All", "Any", "EuclideanNorm", "Max", "Mean", "Min", "Prod", "Sum", "ArgMax", "ArgMin"}
+OPAQUE = {"While", "StatelessWhile", "If", "StatelessIf", "Switch", "RefSwitch", "Merge", "RefMerge"}
+REPEATABLE = {"All", "Any", "Max", "Mean", "Min"}  # the same of rows as of the same rows several times
+LAST_AXIS = _types(
+    """
+    FFT HSVToRGB IFFT IRFFT LogSoftmax LRN MatrixDiag MatrixDiagV2 MatrixDiagV3 NthElement RFFT RGBToHSV
+    Softmax TopK TopKV2
+    """
+)
+LAST_TWO_AXES = _types(
+    """
+    BatchMatrixBandPart Cholesky Eig FFT2D IFFT2D IRFFT2D LogMatrixDeterminant MatrixBandPart
+    MatrixDeterminant MatrixDiagPart MatrixDiagPartV2 MatrixDiagPartV3 MatrixExponential MatrixInverse
+    MatrixLogarithm MatrixSquareRoot Qr RFFT2D SelfAdjointEigV2 Svd
+    """
+)
+SYSTEMS = _types("BandedTriangularSolve MatrixSolve MatrixSolveLs MatrixTriangularSolve TridiagonalSolve")
+SCATTERS = _types("TensorScatterAdd TensorScatterMax TensorScatterMin TensorScatterSub TensorScatterUpdate")
+SEGMENTS = _types(
+    """
+    SegmentMax SegmentMean SegmentMin SegmentProd SegmentSum UnsortedSegmentMax UnsortedSegmentMin
+    UnsortedSegmentProd UnsortedSegmentSum
+    """
+)
+IMAGES = _types(
+    """
+    Dilation2D ExtractImagePatches ResizeArea ResizeBicubic ResizeBilinear ResizeNearestNeighbor
+    ScaleAndTranslate
+    """
+)
+POOLS = _types("AvgPool AvgPool3D MaxPool MaxPool3D MaxPoolWithArgmax")
+# Made of a shape: type -> the slot of it.
+MAKERS = {"Fill": 0, "BroadcastTo": 1, "Tile": 1, "Range": 1, "TensorListReserve": 0, "EmptyTensorList": 0}
+# Slots of shapes and bounds, which may count the rows.
+SHAPE_SLOTS = {
+    **dict.fromkeys(("Reshape", "BroadcastTo", "Tile", "TopKV2"), (1,)),
+    **dict.fromkeys(("Slice", "StridedSlice"), (1, 2)),
+    **dict.fromkeys(("Conv2DBackpropInput", "Conv3DBackpropInputV2"), (0,)),
+    "DepthwiseConv2dNativeBackpropInput": (0,),
+    **dict.fromkeys(("TensorListFromTensor", "TensorListStack"), (1,)),
+    "TensorListGetItem": (2,),
+    **dict.fromkeys(("While", "StatelessWhile"), range(10**6)),
+    **dict.fromkeys(("If", "StatelessIf"), range(1, 10**6)),
+}
+
+ROW_RULES = {
+    **dict.fromkeys(UNARY, _stay),
+    **dict.fromkeys(BROADCASTING, _broadcast_place),
+    "Select": _chosen_place,
+    **dict.fromkeys(REDUCTIONS, _reduced_place),
+    **dict.fromkeys(LAST_AXIS, _working_on(_last_axes(1))),
+    **dict.fromkeys(LAST_TWO_AXES, _working_on(_last_axes(2))),
+    **dict.fromkeys(SYSTEMS, _working_on_all(_last_axes(2))),
+    **dict.fromkeys(SEGMENTS, _segmented_place),
+    **dict.fromkeys(SCATTERS, _scattered_place),
+    **dict.fromkeys(IMAGES, _working_on(lambda rows, op, rank: (1, 2))),
+    **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), _working_on(lambda rows, op, rank: (1, 2, 3))),
+    **dict.fromkeys(("Cumsum", "Cumprod", "CumulativeLogsumexp"), _working_on(_axes_of_input(1))),
+    "ReverseV2": _working_on(_axes_of_input(1)),
+    "Roll": _working_on(_axes_of_input(2)),
+    "L2Loss": _working_on(lambda rows, op, rank: range(rank)),
+    "ReverseSequence": _sequences_place,
+    **dict.fromkeys(("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"), _product_place),
+    "SparseTensorDenseMatMul": _sparse_product_place,
+    "Einsum": _einsum_place,
+    "Reshape": _reshaped_place,
+    "Transpose": _transposed_place,
+    "ExpandDims": _expanded_place,
+    "Squeeze": _squeezed_place,
+    **dict.fromkeys(("Pad", "PadV2", "MirrorPad"), _padded_place),
+    **dict.fromkeys(("ConcatV2", "Pack"), _joined_place),
+    "Unpack": _parted_place(0, lambda rows, op: op.get_attr("axis")),
+    "Split": _parted_place(1, lambda rows, op: (rows.ints(op.inputs[0]) or [None])[0]),
+    "SplitV": _parted_place(0, lambda rows, op: (rows.ints(op.inputs[2]) or [None])[0]),
+    **dict.fromkeys(("Slice", "StridedSlice"), _sliced_place),
+    "GatherV2": _gathered_place,
+    "GatherNd": _gather_nd,
+    "OneHot": _one_hot_place,
+    "Tile": _tiled_place,
+    "BroadcastTo": _stretched_place,
+    "BiasAdd": _bias_place,
+    **dict.fromkeys(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"), _batch_norm_place),
+    **dict.fromkeys(("Conv2D", "Conv3D", "DepthwiseConv2dNative"), _convolved_place),
+    **dict.fromkeys(("Conv2DBackpropInput", "Conv3DBackpropInputV2"), _widened_place),
+    "DepthwiseConv2dNativeBackpropInput": _widened_place,
+    **dict.fromkeys(POOLS, _pooled_place),
+    **dict.fromkeys(("SpaceToBatchND", "BatchToSpaceND"), _blocks_place),
+    **dict.fromkeys(("SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits"), _losses_place),
+    **dict.fromkeys(("Switch", "RefSwitch"), _switched_place),
+    **dict.fromkeys(("Merge", "RefMerge"), _merged_place),
+    **dict.fromkeys(("TensorListFromTensor", "TensorListStack"), _list_place),
+    "TensorListGetItem": _item_place,
+    **dict.fromkeys(("TensorListSetItem", "TensorListPushBack"), _written_place),
+    "TensorListPopBack": _popped_place,
+    **dict.fromkeys(("While", "StatelessWhile"), _looped_place),
+    **dict.fromkeys(("If", "StatelessIf"), _branched_place),
+}
+
+
+# ---------------------------------------------------------------------------------------------------
 # Replay: the same ops on other values
 # ---------------------------------------------------------------------------------------------------
 
@@ -1321,7 +2376,8 @@ def _replay(ops, values, keep, copies=1, axis=None, reversible=False):
       ops: from `_ops_between`.
       values: original tensor's `ref()` -> the tensor to read instead; extended with the outputs.
       keep: tensors whose new values are wanted.
-      copies: factor of the rows (a fraction where they become fewer), for shapes that hold them.
+      copies: factor of the rows (a fraction where they become fewer), for shapes that hold them; None
+        where shapes hold none.
       axis: original tensor's `ref()` -> the axis that carries its rows, where it is known. With it the
         new tensors have the static shapes of the original ones, which inference alone loses: what is
         captured by the body of a loop is no constant there.
@@ -1330,7 +2386,7 @@ def _replay(ops, values, keep, copies=1, axis=None, reversible=False):
     Returns:
       The new ops, dependencies first.
     """
-    made = []
+    made, plain = [], {}
     library = _function_library() if any(op.type in CALLS | LOOPS | BRANCHES for op in ops) else {}
     later = _pooled_first(ops, keep)
     for op in ops:
@@ -1345,8 +2401,12 @@ def _replay(ops, values, keep, copies=1, axis=None, reversible=False):
             outputs = _copy(rise.type, pooled, rise.node_def.attr, made, rise.name)
         elif op.type in BATCH_NORMS and not op.get_attr("is_training") and _only_first(op):
             outputs = _batch_norm(op, inputs, made)
+        elif _is_layer_norm(op):
+            outputs, plain[op.outputs[0].ref()] = _layer_norm(op, inputs, made, values)
         else:
-            if op.type == "Reshape" and copies != 1:
+            if op.type == "Reshape":
+                inputs[0] = plain.get(op.inputs[0].ref(), inputs[0])
+            if op.type == "Reshape" and copies not in (1, None):
                 inputs[1] = _scale_shape(op, inputs[1], copies)
             outputs = _emit(op.type, inputs, op.node_def.attr, made, op.name, library, reversible)
         for old, new in zip(op.outputs, outputs):
@@ -1362,7 +2422,7 @@ def _keep_shape(old, new, axis, copies):
         return
     shape = old.shape.as_list()
     if axis is not None and axis != UNKNOWN:
-        shape[axis] = shape[axis] and int(shape[axis] * copies)
+        shape[axis] = shape[axis] and copies and int(shape[axis] * copies)
     new.set_shape(shape)
 
 
@@ -1478,7 +2538,7 @@ class _Loop:
                 tf.raw_ops.TensorListPushBack(input_handle=handle, tensor=full[i])
                 for i, handle in zip(self.saved, kept)
             ]
-            outputs = _body(self.body, full, self.library, [])
+            outputs = _steady_body(self.body, full, self.library)
             return [outputs[i] for i in self.moving], kept, [r + 1 for r in rounds]
 
         shapes = [self.shapes[i] for i in self.moving], [tf.TensorShape([])] * len(kept)
@@ -1537,8 +2597,8 @@ def _branch(then, otherwise, inputs, library):
     return tf.nest.flatten(
         tf.cond(
             tf.cast(condition, tf.bool),
-            lambda: _body(then, arguments, library, []),
-            lambda: _body(otherwise, arguments, library, []),
+            lambda: _steady_body(then, arguments, library),
+            lambda: _steady_body(otherwise, arguments, library),
         )
     )
 
@@ -1592,6 +2652,55 @@ def _batch_norm(op, inputs, made):
     return [result, *op.outputs[1:]]
 
 
+def _is_layer_norm(op):
+    """The layer normalization of Keras 2: batch norm in training mode of one image, a channel per row."""
+    return (
+        op.type in BATCH_NORMS
+        and op.get_attr("is_training")
+        and op.get_attr("data_format").startswith(b"NC")
+        and bool(op.inputs[0].shape.rank)
+        and op.inputs[0].shape.as_list()[0] == 1
+        and _only_first(op)
+    )
+
+
+def _layer_norm(op, inputs, made, values):
+    """The same as products and means, which have rules, and whose norm points can follow.
+
+    Returns its output, and what that is a reshape of: the rows are a channel each to Keras, behind a
+    reshape, but need not leave their axis.
+    """
+    x, scale, offset = inputs[:3]
+    rank, fills = x.shape.rank, [t.op for t in op.inputs[1:3]]
+    axes, shape = [0, *range(2, rank)], [1, -1] + [1] * (rank - 2)
+    shaped = op.inputs[0].op if op.inputs[0].op.type == "Reshape" else None
+    last = None
+    if shaped and all(fill.type == "Fill" for fill in fills):
+        sizes = _Rows("replay", None, strict=False).sizes(shaped.inputs[1])
+        last = _last_axes_of(shaped.inputs[0].shape, _times(sizes[2:]) if sizes else None)
+    if last:
+        source, axes = values.get(shaped.inputs[0].ref(), shaped.inputs[0]), last
+        scale, offset = (fill.inputs[1] for fill in fills)
+    else:
+        source, scale, offset = x, tf.reshape(scale, shape), tf.reshape(offset, shape)
+    wide = tf.cast(source, scale.dtype)
+    centred = wide - tf.reduce_mean(wide, axis=axes, keepdims=True)
+    variance = tf.reduce_mean(tf.square(centred), axis=axes, keepdims=True)
+    normal = centred * tf.math.rsqrt(variance + op.get_attr("epsilon"))
+    plain = tf.cast(normal * scale + offset, x.dtype)
+    result = plain if source is x else tf.reshape(plain, tf.shape(x))
+    made.extend(_ops_between([result], [source, x, *inputs[1:3]]))
+    return [result, *op.outputs[1:]], plain
+
+
+def _last_axes_of(shape, size):
+    """The last axes that hold so many entries together, or None."""
+    for number in range(1, shape.rank or 0):
+        if size is not None and size == Size(shape[-number:].num_elements() or 0):
+            return list(range(-number, 0))
+    return None
+
+
 def _scale_shape(op, shape, copies):
     """The constant shape of a reshape, for `copies` times the rows."""
     value, before = tf.get_static_value(shape), tf.get_static_value(op.inputs[1])
@@ -1614,6 +2723,23 @@ def _function_library():
             found.setdefault(fdef.signature.name, fdef)
         graph = getattr(graph, "outer_graph", None)
     return found
+
+
+def _steady_body(fdef, inputs, library):
+    """`_body`, refused by the run if it draws: it may be a branch that is not taken."""
+    made = []
+    outputs = _body(fdef, inputs, library, made)
+    for op in filter(_is_random, made):
+        tensor, _, off = _settled(op, made, set())
+        if tensor.op.type not in THRESHOLD_OPS:
+            off = False  # or what it is multiplied with, for this value of which the two may agree
+        if off is not True:
+            message = (
+                f"The network is random between xs and ys, at op {op.name!r} ({op.type}) of a loop or "
+                "branch, expected the same output for the same row. Turn dropout and noise off."
+            )
+            outputs = [_asserted(off, message, t) for t in outputs]
+    return outputs
 
 
 def _body(fdef, inputs, library, made, wanted=None, reversible=False):
@@ -1682,10 +2808,18 @@ class _Walk:
         function, graded = plan.function, method == "auto"
         if graded:
             method = "secant" if plan.kinked else "gausslegendre"
+        if plan.shifting is not None and method == "secant":
+            if not graded:
+                raise ValueError(
+                    f"{function}: method is 'secant', but the shape that op {plan.shifting.name!r} "
+                    f"({plan.shifting.type}) returns depends on the values along the path, expected the same "
+                    "shapes at both ends of an interval. Use 'gausslegendre', or a mask that is multiplied."
+                )
+            method = "gausslegendre"
         self.plan, self.steps = plan, _check_steps(function, num_steps, method)
         self.secant = method == "secant"
         # Nodes that follow the network, where `auto` leaves the choice to us.
-        self.graded = graded and method == "gausslegendre" and self.steps >= LEAST_GRADED
+        self.graded = graded and plan.aligned and method == "gausslegendre" and self.steps >= LEAST_GRADED
         self.rule = None if self.secant else quadrature(self.steps, method)
         self.starts = _flat_baselines(function, structure, plan.xs, baselines)
         self.strict = max_rows is not None
@@ -1776,20 +2910,20 @@ class _Walk:
         values = plan.values(plan.xs, self.base)
         _replay(plan.prefix, values, plan.frontier, 1, plan.axis)
         self.before = [values.get(t.ref(), t) for t in plan.frontier]
-        self.batch = plan.rows if plan.rows is not None else tf.shape(plan.xs[0])[0]
+        self.batch = plan.check_lengths()
         # With shared ends, K steps take K + 1 points; where rows leave axis 0, two copies of K.
         self.shared = self.secant and plan.stacked
         self.per_block = self._steps_per_block()
         known = isinstance(self.per_block, int)
         self.long = self.per_block >= LONG if known else self.limit >= 8 * LONG
         self.change = [_change(start, t) for t, start in zip(plan.frontier, self.before)]
-        self.density = self._density() if self.secant or self.graded else None
+        self.density = self._density() if plan.aligned and (self.secant or self.graded) else None
         self.map = None if self.secant or self.density is None else self._evening_map()
 
     def _steps_per_block(self):
         plan, ends = self.plan, 2 if self.secant and not self.shared else 1
         known = plan.rows is not None
-        if known and not plan.stackable:
+        if not plan.stackable:
             return 1
         if not known and not self.loop:
             return -(-self.steps // 8)
@@ -1838,7 +2972,7 @@ class _Walk:
         if units is not None and plan.prefix:
             base = [tf.tile(b, [units] + [1] * (b.shape.rank - 1)) for b in base]
             values = plan.values(plan.xs, base, units)
-            _replay(plan.prefix, values, plan.frontier, units if plan.rows is not None else 1, plan.axis)
+            _replay(plan.prefix, values, plan.frontier, units if plan.rows is not None else None, plan.axis)
             before = [values.get(t.ref(), t) for t in plan.frontier]
         seeds = []
         for total, tensor in zip(sums, before):
@@ -2004,8 +3138,10 @@ class _Walk:
         groups = [group for group in groups if group]
         widths = [_sampled([units for units, _ in group])[1] for group in groups]
         joint = None not in widths  # one tensor for all groups takes far fewer nodes
-        if plan.rows is not None:
-            copies = max(1, min(self.limit // max(1, plan.rows), looks)) if plan.stackable else 1
+        if not plan.stackable:
+            copies = 1
+        elif plan.rows is not None:
+            copies = max(1, min(self.limit // max(1, plan.rows), looks))
         elif self.loop:
             copies = tf.clip_by_value(self.limit // tf.maximum(1, self.batch), 1, looks)
         else:
@@ -2017,7 +3153,7 @@ class _Walk:
             alphas = [tf.gather(end, at) for end in ends]
             values = plan.values(plan.frontier, self.at(alphas, copies), copies)
             keep = plan.ys + [t for op in plan.rest for t in op.inputs]
-            _replay(plan.rest, values, keep, copies if plan.rows is not None else 1, plan.axis)
+            _replay(plan.rest, values, keep, copies if plan.rows is not None else None, plan.axis)
             rows = copies * self.batch
             parts = [_sample([read(values, rows) for _, read in group]) for group in groups]
             parts = [tf.concat(parts, 1)] if joint else parts
@@ -2240,15 +3376,17 @@ class _Block:
                 self.cuts = _Cuts(made, rows, size, self.weights if walk.long else None)
                 self.ends = [(op, *self.cuts.ends(op)) for op in made]
             else:
-                self.ends = _pair(made, after)
+                axes = {self.values[t].ref(): a for t, a in plan.axis.items() if t in self.values}
+                rows = size * plan.rows if plan.rows is not None and isinstance(size, int) else None
+                self.ends = _pair(made, after, axes, rows)
 
     def _run(self, alphas, copies, targets=None):
         """Replays what follows the frontier at `alphas`, a pair of `[copies, 1 or B]`."""
         plan = self.walk.plan
         values = plan.values(plan.frontier, self.walk.at(alphas, copies), copies)
-        ops = plan.rest if targets is None else _ops_between(targets, plan.frontier + plan.roots)
+        ops = plan.rest if targets is None else _ops_between(targets, plan.frontier + plan.beside)
         keep = plan.ys + plan.layers + list(targets or ())
-        copies = copies if plan.rows is not None else 1
+        copies = copies if plan.rows is not None else None
         # For gradients alone TensorFlow's own way back through a loop is faster, as it keeps more.
         reversible = self.walk.secant and targets is None
         made = _replay(ops, values, keep, copies, plan.axis, reversible)
@@ -2482,7 +3620,8 @@ def backpropagate(
                 f"{function}: other has {len(after)} ops between its ys and xs, expected the "
                 f"{len(made)} of ys and xs. Make it with graph_replace(ys, xs, ...)."
             )
-        ends = _pair(made, after)
+        rows = flat_xs[0].shape.as_list()[0] if flat_xs[0].shape.rank else None
+        ends = _pair(made, after, _axes_of_rows(made, flat_xs, flat_ys), rows)
     with tf.name_scope(name):
         seeds = [
             tf.ones_like(y) if seed is None else _weight(function, y, seed) for y, seed in zip(flat_ys, seeds)
@@ -2507,8 +3646,14 @@ def _reverse(ends, ys, seeds, targets, rules, summed=False):
     """
     live = {t.ref() for t in targets}
     sources = set(live)
-    for op, _, _ in ends:
-        if op.type not in BARRIERS and any(t.ref() in live for t in op.inputs):
+
+    def blocks(op, end):
+        # With two ends it is changes that count, and what is stopped changes too.
+        seen_through = end is not None and op.type in rules and _cancels(op)
+        return op.type in BARRIERS and not seen_through
+
+    for op, _, end in ends:
+        if not blocks(op, end) and any(t.ref() in live for t in op.inputs):
             live.update(t.ref() for t in op.outputs if _carries_gradient(t))
     adjoints = {}
     for y, seed in zip(ys, seeds):
@@ -2522,7 +3667,7 @@ def _reverse(ends, ys, seeds, targets, rules, summed=False):
 
     for op, start, end in reversed(ends):
         slots = [i for i, t in enumerate(op.inputs) if t.ref() in live]
-        if not slots or op.type in BARRIERS:
+        if not slots or blocks(op, end):
             continue
         grads = [None if t.ref() in sources or t.ref() not in live else total(t.ref()) for t in op.outputs]
         if all(g is None for g in grads):
@@ -2541,9 +3686,96 @@ def _reverse(ends, ys, seeds, targets, rules, summed=False):
     return [adjoints.get(t.ref(), []) for t in targets]
 
 
-def _pair(made, after):
-    """Ops and their twins at the other end, for `_reverse`."""
-    return [(op, _End(op), _End(twin)) for op, twin in zip(_group(made), _group(after))]
+def _cancels(op):
+    """Whether what a StopGradient stops is an extreme value that is subtracted before an exponential.
+
+    As in `tf.reduce_logsumexp` and softmax by hand, whose values do not depend on it.
+    """
+    if op.type != "StopGradient":
+        return False
+    source = op.inputs[0].op
+    while source.type in CARRIERS:  # of a Select, what is not finite is replaced by 0
+        source = source.inputs[1 if source.type.startswith("Select") else 0].op
+    if source.type not in ("Max", "Min", "Maximum", "Minimum"):
+        return False
+    differences = [
+        reader.outputs[0]
+        for reader in _readers_of(op.outputs[0], CARRIERS)
+        if reader.type == "Sub" and any(_alike(reader.inputs[0], t) for t in source.inputs)
+    ]
+    exponentials = [
+        reader.outputs[0]
+        for difference in differences
+        for reader in _readers_of(difference, CARRIERS | {"Mul", "RealDiv", "Neg", "AddV2"})
+        if reader.type == "Exp"
+    ]
+    return any(
+        reader.type in SUMS for exps in exponentials for reader in _readers_of(exps, CARRIERS | {"Mul"})
+    )
+
+
+CARRIERS = _types("Cast ExpandDims Identity Reshape Select SelectV2 Squeeze StridedSlice")
+SUMS = _types("Add AddN AddV2 BatchMatMul BatchMatMulV2 Einsum MatMul Mean Sum")
+
+
+def _alike(a, b, depth=4):
+    """Whether two tensors are the same, or made the same way of the same ones, such as `z[:, 0]` twice."""
+    if a is b or not depth or a.op.type != b.op.type or a.value_index != b.value_index:
+        return a is b
+    if a.op.type == "Const":
+        return a.op.get_attr("value") == b.op.get_attr("value")
+    if not a.op.inputs or len(a.op.inputs) != len(b.op.inputs) or a.op.type not in CARRIERS:
+        return False
+    same = all(a.op.get_attr(n.name) == b.op.get_attr(n.name) for n in a.op.op_def.attr)
+    return same and all(_alike(*pair, depth - 1) for pair in zip(a.op.inputs, b.op.inputs))
+
+
+def _readers_of(tensor, through):
+    """The ops that read a tensor, also by way of ops of these types."""
+    found, stack = {}, [tensor]
+    while stack:
+        for op in stack.pop().consumers():
+            if op not in found:
+                found[op] = None
+                stack.extend(op.outputs[:1] if op.type in through else ())
+    return list(found)
+
+
+def _pair(made, after, axes, rows):
+    """Ops and their twins at the other end, for `_reverse`.
+
+    `axes` has the axis that carries the rows, of tensors of `made`, where it is known; `rows` is their
+    number, if that is.
+    """
+    for op in reversed(made):  # what a loop returns is an Identity of its output
+        if op.type == "Identity" and op.outputs[0].ref() in axes:
+            axes.setdefault(op.inputs[0].ref(), axes[op.outputs[0].ref()])
+    if rows == 1:
+        axes = ONE_ROW
+    elif rows is not None:
+        for tensor in (t for op in made for t in (*op.inputs, *op.outputs)):
+            if axes.get(tensor.ref(), UNKNOWN) == UNKNOWN:
+                axes[tensor.ref()] = _axis_by_size(tensor, rows)
+    return [(op, _End(op, axes=axes), _End(twin, axes=axes)) for op, twin in zip(_group(made), _group(after))]
+
+
+ONE_ROW = "one row"
+
+
+def _axes_of_rows(ops, xs, ys):
+    """`ref()` -> the axis that carries the rows, of what `ops` compute from `xs`."""
+    rows = _Rows("backpropagate", xs[0].shape.as_list()[0] if xs[0].shape.rank else None, strict=False)
+    rows.start(xs)
+    rows.follow(ops, _varying(ops, xs), ys)
+    return {ref: place.axis for ref, place in rows.places.items() if _steps_outside(place)}
+
+
+def _axis_by_size(tensor, rows):
+    """The only axis that can have so many rows, or `UNKNOWN`."""
+    if not tensor.shape.is_fully_defined():
+        return UNKNOWN
+    found = [axis for axis, size in enumerate(tensor.shape.as_list()) if size and size % rows == 0]
+    return found[0] if len(found) == 1 and tensor.shape.as_list()[found[0]] == rows else UNKNOWN
 
 
 class _Island:
@@ -2595,8 +3827,8 @@ class _End:
     adjoint can go to, and with `keep` and `whole` for what several outputs can share.
     """
 
-    def __init__(self, op, cuts=None, side=0, memo=None):
-        self.op, self.cuts, self.side = op, cuts, side
+    def __init__(self, op, cuts=None, side=0, memo=None, axes=None):
+        self.op, self.cuts, self.side, self.axes = op, cuts, side, axes or {}
         self.memo = {} if memo is None else memo
         self.type, self.slots, self.summed = op.type, (), False
 
@@ -2626,6 +3858,27 @@ class _End:
             self.cuts.led.add(result.ref())
         return self.cuts.cut(result, self.side)
 
+    def by_row(self, like):
+        """A function from values of a tensor of the op to `[rows, values]` (and `back`); None if unknown."""
+        if like.dtype == tf.variant:
+            return None
+        if self.cuts is not None:
+            count = self.cuts.count
+            return lambda t, back=None: tf.reshape(t, [count, -1] if back is None else tf.shape(back))
+        if self.axes == ONE_ROW:
+            return lambda t, back=None: tf.reshape(t, [1, -1] if back is None else tf.shape(back))
+        axis, rank = self.axes.get(like.ref(), UNKNOWN), like.shape.rank
+        if axis == UNKNOWN or rank is None:
+            return None
+        order = [axis, *(i for i in range(rank) if i != axis)]
+
+        def by_row(t, back=None):
+            if back is None:
+                return tf.reshape(tf.transpose(t, order), [tf.shape(t)[axis], -1])
+            return tf.transpose(tf.reshape(t, tf.gather(tf.shape(back), order)), np.argsort(order))
+
+        return by_row
+
     def slopes(self, slot=0):
         """TensorFlow's derivative of an elementwise or pooling op, for an adjoint of ones."""
         return self.whole(("slopes", slot), lambda op: self.pull(tf.ones_like(op.outputs[0]), slot))
@@ -2647,7 +3900,7 @@ class _Cuts:
         self.steps, self.known, self.bounds = steps, {}, {}
         self.strides = tf.constant([1])
         self.widths = widths  # of the steps; None where no rule shall sum over them by itself
-        self.rows = {t.ref() for t in sources}
+        self.rows, self.source = {t.ref() for t in sources}, sources[-1]
         self.led = set(self.rows)  # with as many rows as the sources, which saves most bounds
         for op in made:
             rows = [t.ref() for t in op.inputs if t.ref() in self.rows]
@@ -2655,6 +3908,17 @@ class _Cuts:
                 self.rows.update(t.ref() for t in op.outputs)
                 if all(r in self.led for r in rows) and not (op.type == "Reshape" and _merges(op)):
                     self.led.update(t.ref() for t in op.outputs)
+
+    @property
+    def count(self):
+        """How many rows the intervals have together."""
+        key = "count"
+        if key not in self.bounds:
+            total = self.source.shape.as_list()[0]
+            known = total is not None and isinstance(self.steps, int)
+            self.bounds[key] = tf.shape(self.source)[0] if not known else total
+            self.bounds[key] -= self.bounds[key] // (self.steps + 1)
+        return self.bounds[key]
 
     def of(self, tensor, side):
         """The starts (side 0) or ends (side 1) of what has rows; anything else as it is."""
@@ -2700,12 +3964,27 @@ class _Cuts:
 
 
 def _default_rule(op, other, grads):
-    """TensorFlow's own gradient; with two ends, the mean of it at both."""
+    """TensorFlow's own gradient; with two ends, the mean of it at both, made complete row by row.
+
+    Where the rows of the batch cannot be told apart, the mean stays as it is: a correction of all of
+    them together would leak from one to the other.
+    """
     here = _own_gradient(op, grads)
     if other is None:
         return here
     there = _own_gradient(other, grads)
-    return [None if a is None or b is None else _mean(a, b) for a, b in zip(here, there)]
+    result = [None if a is None or b is None else _mean(a, b) for a, b in zip(here, there)]
+    ins = [(i, op.by_row(op.op.inputs[i])) for i, grad in enumerate(result) if grad is not None]
+    outs = [(i, op.by_row(op.op.outputs[i])) for i, grad in enumerate(grads) if grad is not None]
+    if op.type in LOOPLESS or any(by_row is None for _, by_row in ins + outs):
+        return result  # what a branch that is not taken returns has no value
+    found = _completed(
+        [[by_row(t) for t in (here[i], there[i], op.inputs[i], other.inputs[i])] for i, by_row in ins],
+        [[by_row(t) for t in (grads[i], op.outputs[i], other.outputs[i])] for i, by_row in outs],
+    )
+    for (i, by_row), grad in zip(ins, found):
+        result[i] = by_row(tf.cast(grad, result[i].dtype), back=op.inputs[i])
+    return result
 
 
 def _mean(a, b):
@@ -2752,6 +4031,77 @@ def _ratio(a, b):
     return tf.math.divide_no_nan(a, b)
 
 
+def _completed(ins, outs):
+    """The mean of two gradients, made complete: g . (y1 - y0) = sum over inputs of grad . (z1 - z0).
+
+    What is missing is shared in proportion to what the inputs contribute by the gradients at either
+    end, whatever its sign, so that an input without an influence gets nothing; where no gradient tells,
+    in proportion to the squares of their changes.
+
+    Args:
+      ins: matrices `[rows, values]`: per input, its gradients at both ends, and its values there.
+      outs: per output, its adjoint, and its values at both ends.
+
+    Returns:
+      Per input, a matrix, in float32 at least.
+    """
+    ins, outs = ([[_widen(t) for t in part] for part in parts] for parts in (ins, outs))
+    missing = rounding = weight = square = 0.0
+    for g, y0, y1 in outs:
+        missing += _row_sum(_inner(g, _finite(y1 - y0)))
+        rounding += _row_sum(tf.abs(g) * _finite(tf.maximum(tf.abs(y0), tf.abs(y1))))
+    sizes, changes, means = [], [], []
+    for grad0, grad1, z0, z1 in ins:
+        grad0, grad1, change = _finite(grad0), _finite(grad1), _finite(z1 - z0)
+        means.append((grad0 + grad1) / 2)
+        changes.append(change)
+        sizes.append(tf.abs(grad0) + tf.abs(grad1))
+        missing -= _row_sum(_inner(means[-1], change))
+        weight += _row_sum(sizes[-1] * tf.abs(change))
+        square += _row_sum(_inner(change, change))
+    rounding *= 8 * _epsilon(rounding.dtype)
+    missing = tf.where(tf.abs(missing) > rounding, missing, tf.zeros_like(missing))
+    by_weight = _finite(_ratio(missing, weight))
+    by_square = tf.where(weight > 0, tf.zeros_like(missing), _finite(_ratio(missing, square)))
+    return [
+        mean
+        + tf.cast(by_weight * size, mean.dtype) * tf.sign(change)
+        + tf.cast(by_square, mean.dtype) * change
+        for mean, size, change in zip(means, sizes, changes)
+    ]
+
+
+def _inner(a, b):
+    """What each entry adds to the change of a real number; TensorFlow's gradients are conjugate."""
+    return tf.math.real(tf.math.conj(a) * b) if a.dtype.is_complex else a * b
+
+
+def _pointwise(op, other, grads):
+    """Elementwise ops of several inputs, which may be broadcast: the default rule entry by entry."""
+    like = op.outputs[0]
+    shape = tf.shape(like)
+
+    def at(end):
+        ins = [tf.broadcast_to(t, shape) if i in op.slots else t for i, t in enumerate(end.inputs)]
+        made = []
+        _copy(op.type, ins, op.node_def.attr, made, "gradient_of")
+        varying = [ins[i] for i in op.slots]
+        found = tf.gradients(made[0].outputs, varying, grads, stop_gradients=ins)
+        return [(t, tf.zeros_like(t) if g is None else g) for t, g in zip(varying, found)]
+
+    def column(t):
+        return tf.reshape(t, [-1, 1])
+
+    ins = [[column(t) for t in (g0, g1, z0, z1)] for (z0, g0), (z1, g1) in zip(at(op), at(other))]
+    found = _completed(ins, [[column(t) for t in (grads[0], like, other.outputs[0])]])
+    result = [None] * len(op.inputs)
+    for i, grad in zip(op.slots, found):
+        z = op.inputs[i]
+        full = _restore_shape(tf.reshape(tf.cast(grad, z.dtype), shape), like.shape)
+        result[i] = _unbroadcast(full, z)
+    return result
+
+
 def _ramp(op, other, above):
     """Slope of max(z, 0), `above(end)`: the share of the interval above 0. No cancellation, no branch."""
     size0, size1 = (end.whole("size", lambda op: tf.abs(op.inputs[0])) for end in (op, other))
@@ -2783,6 +4133,31 @@ def _abs_slope(op, other):
     return _ratio(z0 + z1, tf.abs(z0) + tf.abs(z1))
 
 
+def _complex_abs(op, other, grads):
+    """|z1| - |z0| = (z0 + z1) . (z1 - z0) / (|z0| + |z1|), in the plane."""
+    (z0,), (z1,) = op.inputs, other.inputs
+    slope = _ratio(grads[0], op.outputs[0] + other.outputs[0])
+    return [tf.cast(slope, z0.dtype) * (z0 + z1)]
+
+
+def _norm(op, other, grads):
+    """EuclideanNorm, likewise."""
+    z0, z1 = op.inputs[0], other.inputs[0]
+    spread = _spreader(op)
+    return [spread(_ratio(grads[0], op.outputs[0] + other.outputs[0])) * (z0 + z1), None]
+
+
+def _spreader(op):
+    """A function that lays out values of a reduction's output over the axes of its input."""
+    axes, shape = op.inputs[1], tf.shape(op.inputs[0])
+    if op.get_attr("keep_dims"):
+        return lambda y: y
+    rank = tf.size(shape)
+    places = tf.cast(tf.reshape(axes, [-1]), tf.int32)
+    ones = tf.reduce_max(tf.one_hot(places % rank, rank, dtype=tf.int32), axis=0)
+    return lambda y: tf.reshape(y, tf.where(ones > 0, 1, shape))
+
+
 def _sqrt_slope(op, other):
     def root(z):  # whose own slope at 0 is not infinite, for training
         some = z > 0
@@ -2799,7 +4174,8 @@ def _rsqrt_slope(op, other):
 
 def _finite(tensor):
     """A derivative that is not finite at equal ends counts as 0."""
-    return tf.where(tf.math.is_finite(tensor), tensor, tf.zeros([], tensor.dtype))
+    finite = tf.math.is_finite(tf.abs(tensor) if tensor.dtype.is_complex else tensor)
+    return tf.where(finite, tensor, tf.zeros([], tensor.dtype))
 
 
 def _smooth_slope(op, other, slot=0):
@@ -2836,7 +4212,7 @@ def _bent_slope(op, other):
 def _power(op, other, grads):
     """Pow with one input on the path is elementwise."""
     if len(op.slots) > 1:
-        return _default_rule(op, other, grads)
+        return _pointwise(op, other, grads)
     slot = op.slots[0]
     slope = op.keep("slope", lambda: _smooth_slope(op, other, slot))
     result = [None, None]
@@ -2884,18 +4260,28 @@ def _product(op, other, grads):
 def _quotient(op, other, grads):
     """y = a r with r = 1 / b, whose slope is -1 / (b0 b1)."""
     (a0, b0), (a1, b1) = op.inputs, other.inputs
+    invert = (lambda b: _ratio(tf.ones([], b.dtype), b)) if op.type == "DivNoNan" else (lambda b: 1 / b)
 
     def means():
         if len(op.slots) == 2:
-            return _means(a0, a1, 1 / b0, 1 / b1)
-        return (1 / b0 if b0 is b1 else (1 / b0 + 1 / b1) / 2), (a0 if a0 is a1 else (a0 + a1) / 2)
+            return _means(a0, a1, invert(b0), invert(b1))
+        return (
+            invert(b0) if b0 is b1 else (invert(b0) + invert(b1)) / 2,
+            a0 if a0 is a1 else (a0 + a1) / 2,
+        )
+
+    def fall():
+        if op.type != "DivNoNan":
+            return -1 / (b0 * b1)
+        jumps = tf.equal(b0 * b1, 0)  # where 1 / b counts as 0
+        return tf.where(jumps, _ratio(invert(b1) - invert(b0), b1 - b0), -invert(b0) * invert(b1))
 
     inverse, mean = op.keep("means", means)
     result = [None, None]
     if 0 in op.slots:
         result[0] = _unbroadcast(grads[0] * inverse, a0)
     if 1 in op.slots:
-        result[1] = _unbroadcast(-grads[0] * mean / (b0 * b1), b0)
+        result[1] = _unbroadcast(grads[0] * mean * op.keep("fall", fall), b0)
     return result
 
 
@@ -2928,17 +4314,19 @@ def _means(a0, a1, b0, b1):
 
 def _middle(op, other, grads):
     """Bilinear and quadratic ops: the gradient at the middle of the interval is exact."""
-    if len(op.slots) == 1 and op.type != "SquaredDifference":
-        return _linear(op, other, grads)
+    if len(op.slots) == 1 and op.type not in ("SquaredDifference", "L2Loss"):
+        return _own_gradient(op, grads)
+    if len(op.slots) > 2:
+        return _default_rule(op, other, grads)
     middle = [
-        a if a is b or not a.dtype.is_floating else (a + b) / 2 for a, b in zip(op.inputs, other.inputs)
+        a if a is b or not _carries_gradient(a) else (a + b) / 2 for a, b in zip(op.inputs, other.inputs)
     ]
     return _own_gradient(op, grads, middle)
 
 
 def _linear(op, other, grads):
     """Ops that are affine in what varies have one gradient everywhere."""
-    if len(op.slots) > 1 and isinstance(AFFINE[op.type], tuple) and op.type != "SelectV2":
+    if len(op.slots) > 1 and isinstance(AFFINE.get(op.type), tuple) and op.type != "SelectV2":
         # A convolution whose filters are on the path too is bilinear.
         return _default_rule(op, other, grads)
     return _own_gradient(op, grads)
@@ -3008,6 +4396,13 @@ def _choice(compare):
     return rule
 
 
+def _old_select(op, other, grads):
+    """Select, whose condition may have one entry per row."""
+    if op.op.inputs[0].shape.rank == op.op.inputs[1].shape.rank is not None:
+        return _select(op, other, grads)
+    return _linear_in(1, 2)(op, other, grads)
+
+
 def _select(op, other, grads):
     """SelectV2: as Maximum where the condition depends on the path, linear where it does not."""
     (c0, a0, b0), (c1, a1, b1) = op.inputs, other.inputs
@@ -3046,16 +4441,7 @@ def _reduced_choice(op, other, grads):
     """The rule of the reductions Max and Min; see `_pool`."""
     z0, z1 = op.inputs[0], other.inputs[0]
     axes = op.inputs[1]
-    keep = op.get_attr("keep_dims")
-
-    def spread(y):
-        if keep:
-            return y
-        shape = tf.shape(z0)
-        rank = tf.size(shape)
-        places = tf.cast(tf.reshape(axes, [-1]), tf.int32)
-        ones = tf.reduce_max(tf.one_hot(places % rank, rank, dtype=tf.int32), axis=0)
-        return tf.reshape(y, tf.where(ones > 0, 1, shape))
+    spread = _spreader(op)
 
     def total(values):
         return tf.reduce_sum(values, axis=axes, keepdims=True)
@@ -3080,31 +4466,40 @@ def _pool(op, other, grads):
         t (z1[i] - z0[i]) + (1 - t) (z1[j] - z0[j])
             = t (y1 - d1 - y0) + (1 - t) (y1 - y0 + d0) = y1 - y0 + (1 - t) d0 - t d1 = y1 - y0
     """
-    if _tiles(op):
-        return [_pool_tiles(op, other, grads[0])]
-    z0, z1 = op.inputs[0], other.inputs[0]
-    y0, y1 = op.outputs[0], other.outputs[0]
-    windows = _Windows(op, z0, y0)
+    cuts, tiles = op.cuts, _tiles(op)
+    small = np.prod(op.get_attr("ksize")) <= 4  # in larger windows more than one place wins in a step
+    if tiles and small and op.summed and cuts is not None and cuts.widths is not None:
+        return [_Summed(_pool_lines(op, other, grads[0]))]
 
-    def parts():
-        p0, p1 = windows.split(z0), windows.split(z1)
-        won0, won1 = _winners(p0, y0), _winners(p1, y1)
-        then = tf.add_n([tf.math.multiply_no_nan(p, w) for p, w in zip(p0, won1)])
-        now = tf.add_n([tf.math.multiply_no_nan(p, w) for p, w in zip(p1, won0)])
-        first = _half_ratio(y0 - then, y1 - now)
-        return [u * first + v * (1 - first) for u, v in zip(won0, won1)]
+    def first():
+        then, now = _look_up_tiles(op, other) if tiles else _look_up(op, other)
+        return _half_ratio(op.outputs[0] - then, other.outputs[0] - now)
 
-    return [windows.join([grads[0] * part for part in op.keep("shares", parts)])]
+    share = grads[0] * op.keep("share", first)
+    rest = grads[0] - share
 
+    def by_windows():
+        values = op.inputs[0], op.outputs[0], other.inputs[0], other.outputs[0]
+        return _Windows(op).scatter(share, rest, *values)
 
-def _winners(places, best):
-    """1 at the first place of each window that holds its maximum, as TensorFlow breaks ties."""
-    found, seen = [], tf.zeros_like(best, tf.bool)
-    for place in places:
-        hit = tf.equal(place, best)
-        found.append(tf.cast(hit & ~seen, best.dtype))
-        seen |= hit
-    return found
+    exact = True if tiles else _gathers(op)
+    if exact is False:
+        return [by_windows()]
+    if cuts is None:
+        grad = op.pull(share) + other.pull(rest)
+    elif op.summed:  # each point is the end of one interval and the start of the next
+        grad = _add_steps(op.pull(cuts.pad(share, 0) + cuts.pad(rest, 1)), cuts.steps + 1)
+    else:
+        grad = cuts.cut(op.pull(cuts.pad(share, 0)), 0) + cuts.cut(op.pull(cuts.pad(rest, 1)), 1)
+    summed = cuts is not None and op.summed
+    if exact is not True:
+        # TensorFlow's gradient is quick where it finds the pooling itself, which it doesn't in a branch.
+        shape = grad.shape
+        grad = tf.cond(
+            exact, lambda: grad, lambda: _add_steps(by_windows(), cuts.steps) if summed else by_windows()
+        )
+        grad = _restore_shape(grad, shape)
+    return [_Summed(grad) if summed else grad]
 
 
 def _half_ratio(a, b):
@@ -3119,10 +4514,7 @@ def _positive(tensor):
 
 
 def _tiles(op):
-    """Whether every input is in one window at most, and TensorFlow's own pooling is fast.
-
-    Not in three dimensions, where some of its kernels count every place of a tie as the winner.
-    """
+    """Whether every input is in one window at most, and TensorFlow's own pooling is fast."""
     return (
         op.type == "MaxPool"
         and op.op.inputs[0].dtype == tf.float32
@@ -3131,26 +4523,67 @@ def _tiles(op):
     )
 
 
-def _pool_tiles(op, other, grad):
-    """The same for windows that do not overlap, in terms of pooling and its gradient."""
-    cuts = op.cuts
-    small = np.prod(op.get_attr("ksize")) <= 4  # in larger windows more than one place wins in a step
-    if small and op.summed and cuts is not None and cuts.widths is not None:
-        return _Summed(_pool_lines(op, other, grad))
+def _look_up_tiles(op, other):
+    """As `_look_up` for windows that do not overlap, in terms of pooling and its gradient."""
+    won0, won1 = op.slopes(), other.slopes()
+    return (
+        _window_sums(op, won1 * op.inputs[0], won1),
+        _window_sums(op, won0 * other.inputs[0], won0),
+    )
 
-    def first():
-        won0, won1 = op.slopes(), other.slopes()
-        gap0 = op.outputs[0] - _window_sums(op, won1 * op.inputs[0], won1)
-        gap1 = other.outputs[0] - _window_sums(op, won0 * other.inputs[0], won0)
-        return _half_ratio(gap0, gap1)
 
-    share = grad * op.keep("share", first)
-    if cuts is None:
-        return op.pull(share) + other.pull(grad - share)
-    starts, ends = cuts.pad(share, 0), cuts.pad(grad - share, 1)
-    if op.summed:  # each point is the end of one interval and the start of the next
-        return _Summed(_add_steps(op.pull(starts + ends), cuts.steps + 1))
-    return cuts.cut(op.pull(starts), 0) + cuts.cut(op.pull(ends), 1)
+def _look_up(op, other):
+    """What the winners at the end were at the start, and what those at the start are at the end."""
+    z0, z1, y0, y1 = op.inputs[0], other.inputs[0], op.outputs[0], other.outputs[0]
+    attrs = {key: op.get_attr(key) for key in ("ksize", "strides", "padding", "data_format")}
+    attrs = {key: v.decode() if isinstance(v, bytes) else v for key, v in attrs.items()}
+
+    def gather(z, y, values):
+        z, y, values = (tf.cast(t, tf.float32) for t in (z, y, values))
+        found = tf.raw_ops.MaxPoolGradGrad(orig_input=z, orig_output=y, grad=values, **attrs)
+        return _restore_shape(tf.cast(found, z0.dtype), y0.shape)
+
+    exact = _gathers(op)
+    if exact is False:
+        return _Windows(op).look_up(z0, y0, z1, y1)
+    return tf.cond(
+        exact,
+        lambda: (gather(z1, y1, z0), gather(z0, y0, z1)),
+        lambda: _Windows(op).look_up(z0, y0, z1, y1),
+    )
+
+
+def _gathers(op):
+    """Whether TensorFlow's kernels can look up winners and break ties one way: known when it runs.
+
+    False where they cannot: explicit paddings, float64 that is compiled, three dimensions, where some
+    of them count every place of a tie as the winner, and outputs as large as the inputs, where
+    MaxPoolGradGrad writes over what it has yet to read.
+
+    Compiled by XLA, MaxPoolGradGrad looks at the upper 16 bits only, and MaxPoolGrad breaks ties its
+    own way. Nothing tells a graph whether it is compiled but a window whose second place wins by the
+    last bits.
+    """
+    z, padding = op.op.inputs[0], op.get_attr("padding")
+    as_large = any(k > 1 and s == 1 for k, s in zip(op.get_attr("ksize"), op.get_attr("strides")))
+    if (
+        z.dtype == tf.float64
+        or op.type != "MaxPool"
+        or padding == b"EXPLICIT"
+        or (padding == b"SAME" and as_large)
+    ):
+        return False
+
+    def probe():
+        some = z[:1, :1, :1, :1]
+        never = tf.reduce_any(tf.math.is_nan(some) & tf.math.is_inf(some))  # else it is run before
+        values = tf.reshape([1.0, 1 + 2.0**-20 + tf.cast(never, tf.float32)], [1, 1, 2, 1])
+        window = {"ksize": [1, 1, 2, 1], "strides": [1, 1, 2, 1], "padding": "VALID"}
+        best = tf.raw_ops.MaxPool(input=values, **window)
+        found = tf.raw_ops.MaxPoolGradGrad(orig_input=values, orig_output=best, grad=values, **window)
+        return tf.reduce_all(tf.equal(found, best))
+
+    return op.keep("gathers", probe)
 
 
 def _window_sums(op, values, winners):
@@ -3211,15 +4644,15 @@ def _pool_lines(op, other, grad):
 class _Windows:
     """The windows of a pooling op: one strided slice of the padded input per place in the window."""
 
-    def __init__(self, op, z, y):
+    def __init__(self, op):
+        z, y = op.inputs[0], op.outputs[0]
         size, self.strides = op.get_attr("ksize"), op.get_attr("strides")
         self.shape, self.out = tf.shape(z), tf.shape(y)
-        self.rank = len(size)
-        inner, outer = z.shape.as_list(), y.shape.as_list()
+        rank, inner, outer = len(size), z.shape.as_list(), y.shape.as_list()
         padding = op.get_attr("padding")
         if padding == b"EXPLICIT":
             flat = op.get_attr("explicit_paddings")
-            before = [flat[2 * i] for i in range(self.rank)]
+            before = [flat[2 * i] for i in range(rank)]
         elif padding == b"SAME":
             # The smaller half comes first.
             total = [
@@ -3230,37 +4663,46 @@ class _Windows:
             ]
             before = [t // 2 for t in total]
         else:
-            before = [0] * self.rank
+            before = [0] * rank
         self.before = before
         self.places = list(np.ndindex(*size))
         # Room for every window, and for what strides leave over at the end.
-        self.after = [
+        after = [
             tf.maximum((self.out[i] - 1) * s + k - before[i] - self.shape[i], 0)
             for i, (s, k) in enumerate(zip(self.strides, size))
         ]
-        self.pads = tf.stack([tf.stack([b, a]) for b, a in zip(before, self.after)])
+        self.pads = tf.stack([tf.stack([b, a]) for b, a in zip(before, after)])
         self.padded = self.shape + tf.reduce_sum(self.pads, axis=1)
+        self.span = (self.out - 1) * self.strides + 1
 
-    def split(self, z):
-        padded = tf.pad(z, self.pads, constant_values=z.dtype.min)
-        return [self._at(padded, place) for place in self.places]
+    def look_up(self, z0, y0, z1, y1):
+        """See `_look_up`; place by place, so that little is held at a time."""
+        then, now = y0, y1
+        for (_, at0, won0), (_, at1, won1) in zip(self._visit(z0, y0), self._visit(z1, y1)):
+            then, now = tf.where(won1, at0, then), tf.where(won0, at1, now)
+        return then, now
 
-    def _at(self, padded, place):
-        begin = tf.constant(place)
-        end = begin + (self.out - 1) * self.strides + 1
-        return tf.strided_slice(padded, begin, end, self.strides)
-
-    def join(self, parts):
-        total = []
-        for place, part in zip(self.places, parts):
-            begin = tf.constant(place)
-            end = begin + (self.out - 1) * self.strides + 1
-            total.append(
-                tf.raw_ops.StridedSliceGrad(
-                    shape=self.padded, begin=begin, end=end, strides=self.strides, dy=part
-                )
+    def scatter(self, grad0, grad1, z0, y0, z1, y1):
+        """Adjoints of the input, `grad0` for the winners at the start and `grad1` for those at the end."""
+        total = tf.zeros(self.padded, grad0.dtype)
+        zero = tf.zeros([], grad0.dtype)
+        for (bounds, _, won0), (_, _, won1) in zip(self._visit(z0, y0), self._visit(z1, y1)):
+            part = tf.where(won0, grad0, zero) + tf.where(won1, grad1, zero)
+            begin, end = bounds
+            total += tf.raw_ops.StridedSliceGrad(
+                shape=self.padded, begin=begin, end=end, strides=self.strides, dy=part
             )
-        return tf.slice(tf.add_n(total), tf.stack(self.before), self.shape)
+        return tf.slice(total, tf.stack(self.before), self.shape)
+
+    def _visit(self, z, y):
+        """Per place its bounds, what is there, and where it is the first with the maximum."""
+        padded, seen = tf.pad(z, self.pads, constant_values=z.dtype.min), tf.zeros_like(y, tf.bool)
+        for place in self.places:
+            begin, end = tf.constant(place), self.span + place
+            values = tf.strided_slice(padded, begin, end, self.strides)
+            won = tf.equal(values, y) & ~seen
+            seen |= won
+            yield (begin, end), values, won
 
 
 # Softmax
@@ -3311,10 +4753,78 @@ def _row_sum(tensor):
     return tf.reduce_sum(tensor, axis=-1, keepdims=True)
 
 
+def _real(rule):
+    """The rule of elementwise ops and products, for real numbers; complex ones take the general rule."""
+
+    def either(op, other, grads):
+        tensors = [*op.op.outputs[:1], *(op.op.inputs[i] for i in op.slots)]
+        return (_pointwise if any(t.dtype.is_complex for t in tensors) else rule)(op, other, grads)
+
+    return either
+
+
+def _linear_in(*slots):
+    """The rule of ops that are affine in these inputs together, where the others stay as they are."""
+
+    def rule(op, other, grads):
+        fixed = [pair for i, pair in enumerate(zip(op.inputs, other.inputs)) if i not in op.slots]
+        still = all(a is b or a.op.type == b.op.type == "Const" for a, b in fixed)
+        if still and set(op.slots) <= set(slots):
+            return _own_gradient(op, grads)
+        return _default_rule(op, other, grads)
+
+    return rule
+
+
 _SMOOTH = _types(
     """
     Softplus Softsign Sigmoid Tanh Erf Erfc Sin Cos Tan Exp Expm1 Log Log1p Sinh Cosh Asin Acos Atan
-    Asinh Acosh Atanh Lgamma Digamma
+    Asinh Acosh Atanh Lgamma Digamma Erfinv Ndtri Dawsn Expint FresnelCos FresnelSin Spence BesselI0 BesselI0e
+    BesselI1 BesselI1e BesselJ0 BesselJ1 BesselK0 BesselK0e BesselK1 BesselK1e BesselY0 BesselY1
+    """
+)
+_POINTWISE = _types(
+    "Angle Atan2 Betainc ClipByValue Igamma Igammac MulNoNan NextAfter Polygamma Xdivy Xlog1py Xlogy Zeta"
+)
+_EVERY = range(1000)
+# Linear ops that are not among `AFFINE`, or read indices that may move: type -> slots of the inputs in
+# which they are affine together.
+_LINEAR = {
+    **dict.fromkeys(
+        _types(
+            """
+            BatchToSpace CheckNumerics CheckNumericsV2 Conj ConjugateTranspose CropAndResize Diag
+            DiagPart DynamicPartition EnsureShape ExtractImagePatches ExtractVolumePatches FFT
+            FFT2D FFT3D Gather GatherNd GatherV2 IFFT IFFT2D IFFT3D IRFFT IRFFT2D Imag
+            ImageProjectiveTransformV2 ImageProjectiveTransformV3 MatrixBandPart MatrixDiag
+            MatrixDiagPart MatrixDiagPartV2 MatrixDiagPartV3 MatrixDiagV2 MatrixDiagV3
+            MirrorPadGrad RFFT RFFT2D Real ResizeBicubic Reverse ReverseSequence ScaleAndTranslate
+            SegmentMean SegmentSum Snapshot SpaceToBatch SparseSegmentMean
+            SparseSegmentMeanWithNumSegments SparseSegmentSqrtN SparseSegmentSqrtNWithNumSegments
+            SparseSegmentSum SparseSegmentSumWithNumSegments UnsortedSegmentSum
+            """
+        ),
+        (0,),
+    ),
+    **dict.fromkeys(("AvgPoolGrad", "AvgPool3DGrad", "Fill", "ScatterNd"), (1,)),
+    **dict.fromkeys(("MatrixSetDiag", "MatrixSetDiagV2", "MatrixSetDiagV3", "BiasAddV1", "Complex"), (0, 1)),
+    **dict.fromkeys(
+        (
+            "TensorScatterAdd",
+            "TensorScatterSub",
+            "TensorScatterUpdate",
+            "ScatterNdNonAliasingAdd",
+        ),
+        (0, 2),
+    ),
+    **dict.fromkeys(("AccumulateNV2", "Concat", "DynamicStitch", "ParallelDynamicStitch"), _EVERY),
+    "StridedSliceGrad": (4,),
+    "TensorStridedSliceUpdate": (0, 4),
+}
+_BILINEAR = _types(
+    """
+    BatchMatMul BatchMatMulV2 BatchMatMulV3 Conv2DBackpropFilter Conv3DBackpropFilterV2 Cross
+    DepthwiseConv2dNativeBackpropFilter Einsum SparseMatMul SparseTensorDenseMatMul TridiagonalMatMul
     """
 )
 
@@ -3338,7 +4848,8 @@ def _loop_rule(op, other, grads):
             runs.append((made, outputs, [full[i] for i in (*carried, *fixed)]))
             rest.append(handles)
         (made, outputs, targets), (after, _, _) = runs
-        parts = _reverse(_pair(made, after), outputs, adjoints, targets, SECANT_RULES)
+        pairs = _pair(made, after, {}, 1 if op.axes == ONE_ROW else None)
+        parts = _reverse(pairs, outputs, adjoints, targets, SECANT_RULES)
         before = [tf.add_n(p) if p else tf.zeros_like(t) for p, t in zip(parts, targets)]
         before = [_restore_shape(g, t.shape) for g, t in zip(before, targets)]
         totals = [tf.add_n([total, *p]) if p else total for total, p in zip(totals, parts[len(carried) :])]
@@ -3357,34 +4868,40 @@ def _loop_rule(op, other, grads):
     return [found.get(i) for i in range(len(first.inputs))]
 
 
-# op type -> rule(op, other, grads). What is not listed gets the mean of its gradient at both ends.
+# op type -> rule(op, other, grads). What is not listed gets `_default_rule`.
 SECANT_RULES = {
     **dict.fromkeys((t for t, slots in AFFINE.items() if slots not in ("all", "one")), _linear),
     **dict.fromkeys(("AddN", "Pack", "ConcatV2", "BiasAddGrad"), _linear),
-    **dict.fromkeys(_SMOOTH, _elementwise(_smooth_slope)),
+    **{kind: _linear_in(*slots) for kind, slots in _LINEAR.items()},
+    **dict.fromkeys(_SMOOTH, _real(_elementwise(_smooth_slope))),
+    **dict.fromkeys(_POINTWISE, _pointwise),
     **dict.fromkeys(("Elu", "Selu"), _elementwise(_bent_slope)),
     "Relu": _elementwise(_relu_slope),
     "Relu6": _elementwise(_relu6_slope),
     "LeakyRelu": _elementwise(_leaky_relu_slope),
     "Abs": _elementwise(_abs_slope),
-    "Sqrt": _elementwise(_sqrt_slope),
-    "Rsqrt": _elementwise(_rsqrt_slope),
-    "Square": _elementwise(lambda op, other: op.inputs[0] + other.inputs[0]),
+    "ComplexAbs": _complex_abs,
+    "Sqrt": _real(_elementwise(_sqrt_slope)),
+    "Rsqrt": _real(_elementwise(_rsqrt_slope)),
+    "Square": _real(_elementwise(lambda op, other: op.inputs[0] + other.inputs[0])),
     **dict.fromkeys(
         ("Reciprocal", "Inv"),
-        _elementwise(lambda op, other: -op.outputs[0] * other.outputs[0]),
+        _real(_elementwise(lambda op, other: -op.outputs[0] * other.outputs[0])),
     ),
-    "Pow": _power,
+    "Pow": _real(_power),
     **dict.fromkeys(("Add", "AddV2"), _sum_rule(1, 1)),
     "Sub": _sum_rule(1, -1),
-    "Mul": _product,
-    "RealDiv": _quotient,
+    "Mul": _real(_product),
+    **dict.fromkeys(("RealDiv", "Div", "DivNoNan"), _real(_quotient)),
     "SquaredDifference": _middle,
+    "L2Loss": _middle,
+    "EuclideanNorm": _norm,
     "MatMul": _matmul,
-    **dict.fromkeys(("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum"), _middle),
+    **dict.fromkeys(_BILINEAR, _middle),
     "Maximum": _choice(tf.greater_equal),
     "Minimum": _choice(tf.less_equal),
     "SelectV2": _select,
+    "Select": _old_select,
     **dict.fromkeys(("Max", "Min"), _reduced_choice),
     **dict.fromkeys(("MaxPool", "MaxPool3D"), _pool),
     "Softmax": _softmax(lambda g, p, wp, mean: mean * g - tf.reduce_sum(wp * _row_sum(p * g), axis=0)),
@@ -3392,7 +4909,7 @@ SECANT_RULES = {
     "Conv2D": _convolution(tf.raw_ops.Conv2DBackpropInput, *_CONVOLUTION),
     "DepthwiseConv2dNative": _convolution(tf.raw_ops.DepthwiseConv2dNativeBackpropInput, *_CONVOLUTION),
     **dict.fromkeys(("Reshape", "Squeeze", "ExpandDims"), _reshape),
-    **dict.fromkeys(("Identity", "IdentityN"), _pass_on),
+    **dict.fromkeys(("Identity", "IdentityN", "StopGradient"), _pass_on),
     "BiasAdd": lambda op, other, grads: [grads[0], None],
     "Loop": _loop_rule,
 }
@@ -3541,11 +5058,23 @@ def _check_tensor(function, argument, value):
             "Pass the tensor that the network was called on, inside a @tf.function or a "
             "tf.compat.v1 graph."
         )
-    if isinstance(value, tf.Variable) or hasattr(value, "numpy"):
+    composite = {"RaggedTensor": "flat_values", "SparseTensor": "values", "IndexedSlices": "values"}.get(kind)
+    if composite is not None:
         raise TypeError(
-            f"{function}: {argument} is {'a variable' if isinstance(value, tf.Variable) else 'eager'}"
-            " (it holds a value already), expected a tensor of the graph under construction. Wrap "
-            "the call in @tf.function and pass the data as its argument."
+            f"{function}: {argument} is a {kind}, expected a dense tensor. Explain its {composite}, which "
+            f"are one (of the very {kind} that the network was called on), or call the network on a dense "
+            "tensor made with tf.sparse.to_dense or RaggedTensor.to_tensor."
+        )
+    if isinstance(value, tf.Variable):
+        raise TypeError(
+            f"{function}: {argument} is a variable, expected a tensor of the graph under construction with "
+            "one entry per row. Explain what the network makes of it, such as tf.gather(variable, ids); or "
+            "take tensor = tf.identity(variable), and call the network on that."
+        )
+    if hasattr(value, "numpy"):
+        raise TypeError(
+            f"{function}: {argument} is eager (it holds a value already), expected a tensor of the graph "
+            "under construction. Wrap the call in @tf.function and pass the data as its argument."
         )
     if tf.executing_eagerly():
         raise TypeError(
@@ -3554,8 +5083,8 @@ def _check_tensor(function, argument, value):
         )
     if not isinstance(value, tf.Tensor):
         raise TypeError(
-            f"{function}: {argument} is a {kind}, expected a dense tensor. Convert it first, for "
-            "example with tf.sparse.to_dense or RaggedTensor.to_tensor."
+            f"{function}: {argument} is a {kind}, expected a dense tensor. Convert it to one before the "
+            "network is called."
         )
     graph = tf.compat.v1.get_default_graph()
     while graph is not None and graph is not value.graph:
@@ -3793,11 +5322,15 @@ def _unconnected(function, ys, xs, ys_argument, xs_argument):
             f"{xs_argument}. Pass the very tensor that the network was called on."
         )
     ids = [op for op in ops if op.outputs and op.outputs[0].dtype.is_integer and op.type == "Cast"]
+    flat = [op for op in ops if op.type in FLAT]
     hint = (
         f"Op {ids[0].name!r} turns it into integers: ids have no gradient. Attribute to the "
         "embedding's output instead, as in integrated_gradients(logits, embedded) with "
         "embedded = tf.gather(table, ids)."
         if ids
+        else f"Op {flat[0].name!r} ({flat[0].type}) is flat: its slope is 0 wherever it has one. Explain "
+        "what it reads."
+        if flat
         else "Look for tf.stop_gradient, argmax, rounding or comparisons in between."
     )
     return (

@@ -136,9 +136,7 @@ class TestNet:
                 f"TestNet.train got a {type(feeder).__name__}; wrap the data: BatchFeeder(x, y, batch_size)."
             )
         epochs = _positive_integer("TestNet.train", "epochs", epochs)
-        progress = tf.keras.utils.Progbar(
-            epochs, stateful_metrics=["loss", "accuracy"], unit_name="epoch"
-        )
+        progress = tf.keras.utils.Progbar(epochs, stateful_metrics=["loss", "accuracy"], unit_name="epoch")
         for epoch in range(epochs):
             batches = [self._step(*feeder.next()) for _ in range(len(feeder))]
             loss, accuracy = np.mean(batches, axis=0)
@@ -281,9 +279,7 @@ def _read_mnist(path):
                 f"{y.shape} and type {y.dtype} in {path}; it needs [N, 28, 28] in uint8 with [N] integers."
             )
         if not np.isin(y, np.arange(NUM_CLASSES)).all():
-            raise ValueError(
-                f"load_mnist found labels from {y.min()} to {y.max()} in {path}; it needs 0..9."
-            )
+            raise ValueError(f"load_mnist found labels from {y.min()} to {y.max()} in {path}; it needs 0..9.")
     return parts
 
 

@@ -33,9 +33,7 @@ def recipe(model, x, chosen, method, steps):
     """The same by `linear_interpolation` and `build_ig`, whose points are uniform."""
 
     # Class by class, as the recipe has it; with an unknown number of rows, so that one graph does.
-    @tf.function(
-        input_signature=[tf.TensorSpec([None, *x.shape[1:]], x.dtype), tf.TensorSpec([], "int64")]
-    )
+    @tf.function(input_signature=[tf.TensorSpec([None, *x.shape[1:]], x.dtype), tf.TensorSpec([], "int64")])
     def attribute(x, index):
         inter, stepsize, _ = ig.linear_interpolation(x, steps, method=method)
         output = tf.gather(model(inter, training=False), index, axis=1)

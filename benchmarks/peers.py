@@ -87,9 +87,7 @@ def alibi(model, x, chosen):
 
     class Compiled:
         inputs, output_shape = model.inputs, model.output_shape
-        call = staticmethod(
-            tf.function(functools.partial(model, training=False), reduce_retracing=True)
-        )
+        call = staticmethod(tf.function(functools.partial(model, training=False), reduce_retracing=True))
 
         def __call__(self, x):
             return self.call(tf.convert_to_tensor(x))
@@ -97,9 +95,7 @@ def alibi(model, x, chosen):
     compiled = Compiled()
 
     def prepare(rule, steps, rows, chosen=chosen):
-        explainer = IntegratedGradients(
-            compiled, method=rule, n_steps=steps, internal_batch_size=rows
-        )
+        explainer = IntegratedGradients(compiled, method=rule, n_steps=steps, internal_batch_size=rows)
         return lambda: explainer.explain(x, target=chosen).attributions[0]
 
     return Library(CAPTUM_RULES, prepare, True)

@@ -128,8 +128,7 @@ def build_table(rounds):
             build(name)
     times = {name: statistics.median(values[1:]) for name, values in took.items()}
     table = [
-        (name, f"{seconds:.2f}", f"{seconds / times['tf.gradients']:.1f}")
-        for name, seconds in times.items()
+        (name, f"{seconds:.2f}", f"{seconds / times['tf.gradients']:.1f}") for name, seconds in times.items()
     ]
     return measure.markdown(("building for ResNet50", "seconds", "ratio"), table)
 

@@ -812,7 +812,7 @@ class TestBadInput:
         ),
         "a variable as x": (
             lambda x: ig.linear_interpolation(VARIABLE),
-            TypeError, "x is a variable", "tensor of the graph", "Wrap the call in @tf.function",
+            TypeError, "x is a variable", "tensor of the graph", "tensor = tf.identity",
         ),
         "an array as x": (
             lambda x: ig.linear_interpolation(np.ones([2, 3])),

@@ -885,7 +885,7 @@ class _Plan:
                 rows.origins.setdefault(tensor.ref(), f"op {tensor.op.name!r}, {tensor.op.type}")
             if place in (LOST, COUNT) and self.lost is None:
                 self.lost = rows.origins.get(tensor.ref(), f"{tensor.name!r}")
-        loops = any(op.type in LOOPS for op in self.ops)  # which `_loop_rule` replays at one end and the other
+        loops = any(op.type in LOOPS for op in self.ops)  # replayed at one end and at the other
         self.stacked = self.obstacle is None and self.lost is None and not loops
         known = self.rows is not None
         self.aligned = (known or self.lost is None or len(self.xs) == 1) and all(

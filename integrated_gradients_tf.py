@@ -274,7 +274,7 @@ def _recipe_secant(output, inters, steps):
     for side in (0, 1):
         values = {x.ref(): _next_points(x, steps) if side else tf.identity(x) for x in plan.xs}
         sources = [values[x.ref()] for x in plan.xs]
-        made = _replay(plan.ops, values, plan.ys)
+        made = _replay(plan.ops, values, plan.ys, reversible=True)
         runs.append((made, sources, values[plan.ys[0].ref()]))
     (made, xs, y), (after, _, _) = runs
     parts = _reverse(
@@ -348,10 +348,10 @@ def integrated_gradients(
     Returns:
       The attributions, in the shape and structure of `xs`. Summed over the features of a row they
       equal F(x) - F(baseline): exactly for `"secant"`, in the limit of many steps for the others
-      (see `convergence_delta`). Loops, branches and rarer ops that no secant rule covers count with
-      their mean gradient, and `tf.stop_gradient` (as in `tf.reduce_logsumexp`) hides what it stops:
-      there, `"secant"` too is complete only in the limit. Members of `xs` that `ys` does not depend
-      on get zeros.
+      (see `convergence_delta`). Branches, loops that read a `tf.TensorArray` which they write, and rarer
+      ops that no secant rule covers count with their mean gradient, and `tf.stop_gradient` (as in
+      `tf.reduce_logsumexp`) hides what it stops: there, `"secant"` too is complete only in the limit.
+      Members of `xs` that `ys` does not depend on get zeros.
 
     Raises:
       TypeError: a tensor is eager, a KerasTensor or not floating, or `num_steps` is no int.
@@ -886,7 +886,8 @@ class _Plan:
                 rows.origins.setdefault(tensor.ref(), f"op {tensor.op.name!r}, {tensor.op.type}")
             if place in (LOST, COUNT) and self.lost is None:
                 self.lost = rows.origins.get(tensor.ref(), f"{tensor.name!r}")
-        self.stacked = self.obstacle is None and self.lost is None
+        loops = any(op.type in LOOPS for op in self.ops)  # replayed at one end and at the other
+        self.stacked = self.obstacle is None and self.lost is None and not loops
         known = self.rows is not None
         self.aligned = (known or self.lost is None or len(self.xs) == 1) and all(
             y.ref() in self.row_led or (known and y.shape.rank and y.shape.as_list()[0] == self.rows)
@@ -2379,7 +2380,7 @@ ROW_RULES = {
 # ---------------------------------------------------------------------------------------------------
 
 
-def _replay(ops, values, keep, copies=1, axis=None):
+def _replay(ops, values, keep, copies=1, axis=None, reversible=False):
     """Copies `ops` into the current graph, reading from `values` where it can.
 
     Args:
@@ -2391,6 +2392,7 @@ def _replay(ops, values, keep, copies=1, axis=None):
       axis: original tensor's `ref()` -> the axis that carries its rows, where it is known. With it the
         new tensors have the static shapes of the original ones, which inference alone loses: what is
         captured by the body of a loop is no constant there.
+      reversible: whether loops shall keep what `_reverse` needs of them.
 
     Returns:
       The new ops, dependencies first.
@@ -2417,7 +2419,7 @@ def _replay(ops, values, keep, copies=1, axis=None):
                 inputs[0] = plain.get(op.inputs[0].ref(), inputs[0])
             if op.type == "Reshape" and copies not in (1, None):
                 inputs[1] = _scale_shape(op, inputs[1], copies)
-            outputs = _emit(op.type, inputs, op.node_def.attr, made, op.name, library)
+            outputs = _emit(op.type, inputs, op.node_def.attr, made, op.name, library, reversible)
         for old, new in zip(op.outputs, outputs):
             values[old.ref()] = new
             if axis is not None and not new.shape.is_fully_defined():
@@ -2450,7 +2452,7 @@ def _pooled_first(ops, keep):
 RISING = {"Relu", "Relu6", "Elu", "Selu", "Sigmoid", "Tanh", "Softplus"}
 
 
-def _emit(kind, inputs, attrs, made, name, library):
+def _emit(kind, inputs, attrs, made, name, library, reversible=False):
     """One op of the replay: a copy, or what does the same and has a gradient of its own."""
     if kind == "IdentityN":
         # What tf.custom_gradient marks its outputs with. A copy's gradient would be that of the
@@ -2462,12 +2464,21 @@ def _emit(kind, inputs, attrs, made, name, library):
         called = [library.get(attrs[n].func.name) for n in names]
         if all(_is_concrete(fdef) for fdef in called):
             if kind in CALLS:
-                return _body(called[0], inputs, library, made)
-            build = _loop if kind in LOOPS else _branch
+                return _body(called[0], inputs, library, made, reversible=reversible)
             with tf.name_scope(_last(name)):
-                outputs = build(*called, inputs, attrs, library)
+                if kind in BRANCHES:
+                    outputs = _branch(*called, inputs, library)
+                else:
+                    loop = _Loop(*called, inputs, attrs, library)
+                    outputs = loop.build(reversible and loop.reversible)
+                    if loop.kept:
+                        made.append(loop)
+                        return outputs
             made.extend(_ops_between(outputs, inputs))
             return outputs
+    if kind == "ReadVariableOp":
+        with inputs[0].graph.as_default():  # once, and not in every round of a loop
+            return _copy(kind, inputs, attrs, made, name)
     return _copy(kind, inputs, attrs, made, name)
 
 
@@ -2479,38 +2490,120 @@ def _is_concrete(fdef):
     return fdef is not None and not any(a.placeholder for node in fdef.node_def for a in node.attr.values())
 
 
-def _loop(cond, body, inputs, attrs, library):
-    # What the body passes on unchanged is no variable of the loop.
-    given = [arg.name for arg in body.signature.input_arg]
-    fixed = [body.ret[arg.name] == name for arg, name in zip(body.signature.output_arg, given)]
-    shapes = [tf.TensorShape(shape) for shape in attrs["output_shapes"].list.shape]
-    moving = [i for i, still in enumerate(fixed) if not still]
+class _Loop:
+    """A loop of the replay, as one op that `_reverse` can go back through.
 
-    def arguments(variables):
-        full = list(inputs)
-        for i, value in zip(moving, variables):
+    It keeps the variables of every round, from which `_loop_rule` computes the rest of the round
+    again, at both ends of an interval.
+
+    Attributes:
+      moving: which of `inputs` change from round to round; `outputs` has these.
+      carried: those of `moving` that an adjoint can go through.
+      kept: lists of what the variables that a round is computed from were in every round.
+    """
+
+    type = name = "Loop"
+
+    def __init__(self, cond, body, inputs, attrs, library):
+        self.cond, self.body, self.inputs, self.library = cond, body, list(inputs), library
+        self.parallel = max(1, attrs["parallel_iterations"].i)
+        # What the body passes on unchanged is no variable of the loop.
+        given = [arg.name for arg in body.signature.input_arg]
+        fixed = [body.ret[arg.name] == name for arg, name in zip(body.signature.output_arg, given)]
+        shapes = [tf.TensorShape(shape) for shape in attrs["output_shapes"].list.shape]
+        self.moving = [i for i, still in enumerate(fixed) if not still]
+        self.shapes = {i: _invariant(inputs[i], shapes[i : i + 1]) for i in self.moving}
+        self.carried = [i for i in self.moving if _carries_gradient(inputs[i])]
+        self.kept = []
+
+    @property
+    def reversible(self):
+        """Whether a round can be computed again: lists of tensors are not kept, so none may be read."""
+        nodes, refs = self.body.node_def, [arg.name for arg in self.body.signature.input_arg]
+        lists = {refs[i] for i in self.moving if self.inputs[i].dtype == tf.variant}
+        reads = [node.op for node in nodes for ref in node.input if ref in lists]
+        return all(kind == "TensorListSetItem" for kind in reads)
+
+    def arguments(self, variables):
+        full = list(self.inputs)
+        for i, value in zip(self.moving, variables):
             full[i] = value
         return full
 
-    def step(*variables):
-        outputs = _steady_body(body, arguments(variables), library)
-        return [outputs[i] for i in moving]
+    def build(self, keep):
+        """The outputs of the loop, of all `inputs`; fills `kept` if `keep`."""
+        needed = _needed(self.body, self.carried) if keep else ()
+        self.saved = [i for i in self.moving if i in needed and self.inputs[i].dtype != tf.variant]
+        kept = [
+            tf.raw_ops.EmptyTensorList(
+                element_shape=_list_shape(self.shapes[i]),
+                max_num_elements=-1,
+                element_dtype=self.inputs[i].dtype,
+            )
+            for i in self.saved
+        ]
 
-    results = tf.while_loop(
-        lambda *variables: _body(cond, arguments(variables), library, [])[0],
-        step,
-        [inputs[i] for i in moving],
-        shape_invariants=[_invariant(inputs[i], shapes[i : i + 1]) for i in moving],
-        parallel_iterations=max(1, attrs["parallel_iterations"].i),
-    )
-    return arguments(results)
+        def step(variables, kept, rounds):
+            full = self.arguments(variables)
+            kept = [
+                tf.raw_ops.TensorListPushBack(input_handle=handle, tensor=full[i])
+                for i, handle in zip(self.saved, kept)
+            ]
+            outputs = _steady_body(self.body, full, self.library)
+            return [outputs[i] for i in self.moving], kept, [r + 1 for r in rounds]
+
+        shapes = [self.shapes[i] for i in self.moving], [tf.TensorShape([])] * len(kept)
+        rounds = [tf.constant(0)] if keep else []
+        self.outputs, self.kept, self.rounds = tf.while_loop(
+            lambda variables, *_: _body(self.cond, self.arguments(variables), self.library, [])[0],
+            step,
+            ([self.inputs[i] for i in self.moving], kept, rounds),
+            shape_invariants=(*shapes, [tf.TensorShape([])] * len(rounds)),
+            parallel_iterations=self.parallel,
+        )
+        return self.arguments(self.outputs)
+
+    def recall(self, kept, slots):
+        """What the body read in the last round that `kept` has, and `kept` before it."""
+        full, rest = self.arguments(self.outputs), []
+        for i in (*slots, *(i for i in self.carried if i not in self.saved)):
+            full[i] = tf.identity(full[i])  # a tensor of this round, that adjoints can go to
+        for i, handle in zip(self.saved, kept):
+            handle, full[i] = tf.raw_ops.TensorListPopBack(
+                input_handle=handle,
+                element_shape=_list_shape(self.shapes[i]),
+                element_dtype=self.inputs[i].dtype,
+            )
+            full[i].set_shape(self.shapes[i])
+            rest.append(handle)
+        return full, rest
+
+
+def _list_shape(shape):
+    """The shape of the elements of a tensor list, as its ops want it."""
+    if shape.rank is None:
+        return tf.constant(-1)
+    return tf.constant([-1 if size is None else size for size in shape.as_list()], tf.int32)
+
+
+def _needed(fdef, outputs):
+    """Indices of the arguments that these outputs of a function are computed from."""
+    nodes = {node.name: node for node in fdef.node_def}
+    stack = [fdef.ret[fdef.signature.output_arg[i].name] for i in outputs]
+    seen = set()
+    while stack:
+        name = stack.pop().split(":")[0]
+        if name not in seen and not name.startswith("^"):
+            seen.add(name)
+            stack.extend(nodes[name].input if name in nodes else ())
+    return {i for i, arg in enumerate(fdef.signature.input_arg) if arg.name in seen}
 
 
 def _invariant(tensor, shape):
     return tensor.shape if not shape or tensor.dtype == tf.variant else shape[0]
 
 
-def _branch(then, otherwise, inputs, attrs, library):
+def _branch(then, otherwise, inputs, library):
     condition, *arguments = inputs
     return tf.nest.flatten(
         tf.cond(
@@ -2660,8 +2753,8 @@ def _steady_body(fdef, inputs, library):
     return outputs
 
 
-def _body(fdef, inputs, library, made):
-    """The body of a called function, in the place of the call."""
+def _body(fdef, inputs, library, made, wanted=None, reversible=False):
+    """The body of a called function, in the place of the call: its outputs, or those `wanted` (indices)."""
     nodes = {node.name: node for node in fdef.node_def}
     values = {arg.name: ([t], {}) for arg, t in zip(fdef.signature.input_arg, inputs)}
 
@@ -2670,7 +2763,9 @@ def _body(fdef, inputs, library, made):
         outputs, offsets = values[name]
         return outputs[offsets.get(rest[0], 0) + int(rest[1])] if rest else outputs[0]
 
-    stack = [(fdef.ret[arg.name].split(":")[0], False) for arg in fdef.signature.output_arg][::-1]
+    results = [fdef.ret[arg.name] for arg in fdef.signature.output_arg]
+    results = results if wanted is None else [results[i] for i in wanted]
+    stack = [(result.split(":")[0], False) for result in results[::-1]]
     seen = set()
     while stack:
         name, ready = stack.pop()
@@ -2684,10 +2779,10 @@ def _body(fdef, inputs, library, made):
             stack.append((name, True))
             stack.extend((i.split(":")[0], False) for i in needed)
             continue
-        outputs = _emit(node.op, [read(i) for i in needed], node.attr, made, name, library)
+        outputs = _emit(node.op, [read(i) for i in needed], node.attr, made, name, library, reversible)
         one_list = node.op in CALLS | LOOPS | BRANCHES | {"IdentityN"}
         values[name] = outputs, {} if one_list else _offsets(outputs[0].op.op_def, node)
-    return [read(fdef.ret[arg.name]) for arg in fdef.signature.output_arg]
+    return [read(result) for result in results]
 
 
 def _offsets(op_def, node):
@@ -3008,20 +3103,20 @@ class _Walk:
         if switches:
             share += _crossings(seen[-1], size)
         if movers:
-            moved = [_shares(_moves(tensor)) for tensor in seen[: len(movers)]]
-            moved = tf.repeat(tf.add_n(moved) / len(movers), size, axis=1) / size + 0.1 * even
+            moved = tf.reduce_mean(_shares(_moves(seen[: len(movers)])), axis=0)
+            moved = tf.repeat(moved, size, axis=1) / size + 0.1 * even
             share = tf.sqrt(share * moved) if self.secant else moved
         share /= tf.reduce_sum(share, axis=1, keepdims=True)
         if norms:
-            logs = [tf.minimum(_moves(t), 4.0) for t in seen[len(movers) : len(movers) + len(norms)]]
-            logs = tf.repeat(tf.reduce_max(tf.stack(logs), axis=0), size, axis=1) / size
+            logs = tf.minimum(_moves(seen[len(movers) : len(movers) + len(norms)]), 4.0)
+            logs = tf.repeat(tf.reduce_max(logs, axis=0), size, axis=1) / size
             share = NATS**2 * share + logs * tf.reduce_sum(logs, axis=1, keepdims=True)
             share /= tf.reduce_sum(share, axis=1, keepdims=True)
         edges = tf.concat([tf.zeros_like(share[:, :1]), tf.cumsum(share, axis=1)], 1)
         return tf.stop_gradient(edges)
 
     def _readers(self, seen):
-        """Functions from replayed values to `[B, units]`, of what `seen` finds."""
+        """Units, and functions from replayed values to `[B, units]`, of what `seen` finds."""
         found, axes = [], self.plan.axis
         for op in self.plan.rest:
             for like, now in seen(op, self.plan.varying) if op.outputs else ():
@@ -3033,13 +3128,16 @@ class _Walk:
         """Likewise of a tensor, or of what `now` (of a lookup of tensors) makes in its shape."""
         led, dtype = like.ref() in self.plan.row_led, _wide(self.plan.frontier[0].dtype)
 
+        inner = [size for i, size in enumerate(like.shape.as_list()) if i != axis]
+        units = int(np.prod(inner, dtype=np.int64)) if None not in inner and (led or axis) else None
+
         def read(values, rows):
             def at(tensor):
                 return values.get(tensor.ref(), tensor)
 
-            return _rows_first(tf.cast(now(at) if now else at(like), dtype), axis, led, rows)
+            return _rows_first(tf.cast(now(at) if now else at(like), dtype), axis, units, rows)
 
-        return read
+        return units, read
 
     def _look(self, groups):
         """A sample of what each group of readers sees at the looks along the path and at `xs`.
@@ -3047,10 +3145,11 @@ class _Walk:
         `[looks + 1, B, units]` each; empty groups are left out.
         """
         plan, dtype = self.plan, _wide(self.plan.frontier[0].dtype)
-        looks, size = self.bins.looks, self.bins.size
+        looks, size = self.bins.looks + 1, self.bins.size
         ends = [tf.constant(distance[::size], dtype)[:, None] for distance in (self.bins.low, self.bins.high)]
         groups = [group for group in groups if group]
-        last = [_sample([read({}, self.batch) for read in group])[None] for group in groups]
+        widths = [_sampled([units for units, _ in group])[1] for group in groups]
+        joint = None not in widths  # one tensor for all groups takes far fewer nodes
         if not plan.stackable:
             copies = 1
         elif plan.rows is not None:
@@ -3068,19 +3167,20 @@ class _Walk:
             keep = plan.ys + [t for op in plan.rest for t in op.inputs]
             _replay(plan.rest, values, keep, copies if plan.rows is not None else None, plan.axis)
             rows = copies * self.batch
-            parts = [_sample([read(values, rows) for read in group]) for group in groups]
-            shapes = [[copies, self.batch, tf.shape(part)[1]] for part in parts]
-            return [tf.reshape(part, shape) for part, shape in zip(parts, shapes)]
+            parts = [_sample([read(values, rows) for _, read in group]) for group in groups]
+            parts = [tf.concat(parts, 1)] if joint else parts
+            return [tf.reshape(part, _with_features([copies, self.batch], part)) for part in parts]
 
         if isinstance(blocks, int) and (blocks == 1 or not self.loop):
             seen = [tf.concat(parts, 0) for parts in zip(*map(look, range(blocks)))]
         else:
-            specs = [tf.TensorSpec([None, *t.shape.as_list()[1:]], t.dtype) for t in last]
-            shapes = [tf.concat([[blocks * copies], tf.shape(t)[1:]], 0) for t in last]
+            units = [sum(widths)] if joint else widths
+            specs = [tf.TensorSpec([None, plan.rows, width], dtype) for width in units]
             stacks = _map_range(look, 0, blocks, specs)
-            seen = [tf.reshape(stack, shape) for stack, shape in zip(stacks, shapes)]
-        seen = [tf.concat([part[:looks], t], 0) for part, t in zip(seen, last)]
-        return [_restore_shape(part, [looks + 1, *t.shape.as_list()[1:]]) for part, t in zip(seen, last)]
+            seen = [tf.reshape(t, tf.concat([[blocks * copies], tf.shape(t)[2:]], 0)) for t in stacks]
+            seen = [_restore_shape(t, [None, plan.rows, width]) for t, width in zip(seen, units)]
+        seen = [_restore_shape(t[:looks], [looks, *t.shape.as_list()[1:]]) for t in seen]
+        return tf.split(seen[0], widths, axis=2) if joint else seen
 
     def _graded(self, quantiles):
         """Points at these quantiles `[P]` of the density, and how far it is from one to the next.
@@ -3203,21 +3303,28 @@ def _norms(op, varying):
 NORMS = {"Rsqrt": 0, "Sqrt": 0, "Reciprocal": 0, "Inv": 0, "Log": 0, "RealDiv": 1, "Div": 1, "DivNoNan": 1}
 
 
-def _rows_first(tensor, axis, led, rows):
-    """`tensor` as `[B, units]`; its rows are on `axis`, merged with others unless `led`."""
+def _rows_first(tensor, axis, units, rows):
+    """`tensor`, with its rows on `axis`, as `[B, units]`; `units` are None if rows are merged with others."""
     if axis:
         tensor = tf.transpose(tensor, [axis, *(i for i in range(tensor.shape.rank) if i != axis)])
-    elif led and tensor.shape.rank == 2:
+    elif units is not None and tensor.shape.rank == 2:
         return tensor
-    units = tensor.shape[1:].num_elements() if led or axis else None
     return tf.reshape(tensor, [rows, tf.size(tensor) // tf.maximum(rows, 1) if units is None else units])
+
+
+def _sampled(units):
+    """The stride at which `_sample` takes tensors of so many units, and how many remain, if known."""
+    if None in units:
+        return None, None
+    stride = sum(units) // SAMPLE // 2 * 2 + 1  # odd, as channels come in powers of two
+    return stride, sum(-(-width // stride) for width in units)
 
 
 def _sample(tensors):
     """About `2 * SAMPLE` of the units of `tensors [B, units]` at most, evenly spread, `[B, sample]`."""
-    widths = [t.shape.as_list()[1] for t in tensors]
-    widths = [tf.shape(t)[1] if width is None else width for t, width in zip(tensors, widths)]
-    stride = sum(widths) // SAMPLE // 2 * 2 + 1  # odd, as channels come in powers of two
+    stride, _ = _sampled([t.shape.as_list()[1] for t in tensors])
+    if stride is None:
+        stride = tf.add_n([tf.shape(t)[1] for t in tensors]) // SAMPLE // 2 * 2 + 1
     if not (isinstance(stride, int) and stride == 1):
         tensors = [t[:, ::stride] for t in tensors]
     return _restore_shape(tensors[0] if len(tensors) == 1 else tf.concat(tensors, 1), [None, None])
@@ -3248,14 +3355,17 @@ def _crossings(seen, size):
 
 
 def _moves(seen):
-    """`[L + 1, B, units]` -> `[B, L]`: how far the units of each row move from look to look, in the mean."""
-    return tf.transpose(tf.reduce_mean(_finite(tf.abs(seen[1:] - seen[:-1])), axis=2))
+    """Tensors `[L + 1, B, units]` -> `[tensors, B, L]`: how far units move from look to look, in the mean."""
+    units = [t.shape.as_list()[2] for t in seen]
+    units = tf.stack([tf.shape(t)[2] for t in seen]) if None in units else units
+    both = tf.concat(seen, 2)
+    parts = tf.split(_finite(tf.abs(both[1:] - both[:-1])), units, axis=2, num=len(seen))
+    return tf.transpose(tf.stack([tf.reduce_mean(part, axis=2) for part in parts]), [0, 2, 1])
 
 
 def _shares(counts):
-    """Counts `[B, parts]` divided by their sum, if there are any."""
-    total = tf.reduce_sum(counts, axis=1, keepdims=True)
-    return tf.math.divide_no_nan(counts, total)
+    """Counts `[..., parts]` divided by their sum, if there are any."""
+    return tf.math.divide_no_nan(counts, tf.reduce_sum(counts, axis=-1, keepdims=True))
 
 
 class _Block:
@@ -3288,21 +3398,24 @@ class _Block:
         values = plan.values(plan.frontier, self.walk.at(alphas, copies), copies)
         ops = plan.rest if targets is None else _ops_between(targets, plan.frontier + plan.beside)
         keep = plan.ys + plan.layers + list(targets or ())
-        made = _replay(ops, values, keep, copies if plan.rows is not None else None, plan.axis)
+        copies = copies if plan.rows is not None else None
+        # For gradients alone TensorFlow's own way back through a loop is faster, as it keeps more.
+        reversible = self.walk.secant and targets is None
+        made = _replay(ops, values, keep, copies, plan.axis, reversible)
         return values, made
 
     def seeds(self, weights, weighted=True):
         """Adjoints of the outputs, times the weights of the steps (and `num_steps`)."""
-        walk, plan = self.walk, self.walk.plan
-        seeds = []
-        for y, weight in zip(plan.ys, weights):
-            share = self.weights * walk.steps if weighted else tf.ones_like(self.weights)
-            share = tf.cast(_right_pad(share, y), y.dtype)
-            weight = tf.ones(tf.shape(y), y.dtype) if weight is None else weight
-            full = tf.broadcast_to(
-                share * tf.cast(weight, y.dtype), tf.concat([[walk.per_block], tf.shape(y)], 0)
-            )
-            seeds.append(_merge_rows(full, y, walk.per_block))
+        walk, size, seeds = self.walk, self.walk.per_block, []
+        shares = self.weights * walk.steps if weighted else tf.ones_like(self.weights)
+        # Shaped as the replayed outputs: reading the original ones would keep their network alive.
+        for y, weight in zip(self._replayed(walk.plan.ys), weights):
+            share = tf.cast(_right_pad(shares, y), y.dtype)
+            if weight is not None:
+                share *= tf.cast(weight, y.dtype)
+            rows = tf.shape(y)[0] // (size + walk.shared)
+            full = tf.broadcast_to(share, _with_features([size, rows], y))
+            seeds.append(tf.reshape(full, _with_features([size * rows], y)))
         return seeds
 
     def adjoints(self, seeds, targets):
@@ -3383,15 +3496,22 @@ def _right_pad(values, like):
     if like.shape.rank is None:
         ones = tf.ones([tf.rank(like) - 1], tf.int32)
         return tf.reshape(values, tf.concat([tf.shape(values), ones], 0))
-    for _ in range(like.shape.rank - 1):
-        values = values[..., None]
-    return values
+    shape, ones = values.shape.as_list(), [1] * (like.shape.rank - 1)
+    if shape.count(None) > 1:
+        return tf.reshape(values, tf.concat([tf.shape(values), tf.constant(ones, tf.int32)], 0))
+    return tf.reshape(values, [-1 if size is None else size for size in shape] + ones)
+
+
+def _with_features(leading, like):
+    """The shape `[*leading, ...]` with the sizes of `like [B, ...]`; what is static takes few nodes."""
+    if like.shape.rank is None or not like.shape[1:].is_fully_defined():
+        return tf.concat([leading, tf.shape(like)[1:]], 0)
+    return [*leading, *like.shape.as_list()[1:]]
 
 
 def _split_rows(tensor, copies):
     """`[copies * B, ...]` -> `[copies, B, ...]`."""
-    shape = tf.shape(tensor)
-    split = tf.reshape(tensor, tf.concat([[copies, shape[0] // copies], shape[1:]], 0))
+    split = tf.reshape(tensor, _with_features([copies, tf.shape(tensor)[0] // copies], tensor))
     if tensor.shape.rank is not None:
         rows = tensor.shape.as_list()[0]
         known = rows is not None and isinstance(copies, int)
@@ -3408,8 +3528,7 @@ def _add_steps(grad, steps):
 
 def _merge_rows(tensor, like, copies):
     """`[copies, B, ...]` -> `[copies * B, ...]`."""
-    shape = tf.shape(like)
-    merged = tf.reshape(tensor, tf.concat([[copies * shape[0]], shape[1:]], 0))
+    merged = tf.reshape(tensor, _with_features([copies * tf.shape(like)[0]], like))
     if like.shape.rank is not None:
         rows = like.shape.as_list()[0]
         known = rows is not None and isinstance(copies, int)
@@ -3672,7 +3791,7 @@ def _axis_by_size(tensor, rows):
 
 
 class _Island:
-    """Ops that hand each other tensor lists, which cannot be averaged: one op as far as rules go."""
+    """Ops that are one as far as rules go: such as hand each other tensor lists, which have no average."""
 
     type = name = "Island"
 
@@ -3680,7 +3799,7 @@ class _Island:
         inside = {t.ref() for op in ops for t in op.outputs}
         outer = {t.ref(): t for op in ops for t in op.inputs if t.ref() not in inside}
         self.inputs = list(outer.values())
-        self.outputs = [t for op in ops for t in op.outputs if t.dtype != tf.variant]
+        self.outputs = [t for op in ops for t in op.outputs]
 
 
 def _group(ops):
@@ -3691,8 +3810,9 @@ def _group(ops):
         island[op] = [op]
         for tensor in op.inputs:
             if tensor.dtype == tf.variant and tensor.ref() in made_by:
-                other = island[made_by[tensor.ref()]]
-                if other is not island[op]:
+                maker = made_by[tensor.ref()]
+                other = island[maker]
+                if other is not island[op] and "Loop" not in (op.type, maker.type):
                     other.extend(island[op])
                     for member in island[op]:
                         island[member] = other
@@ -3752,6 +3872,8 @@ class _End:
 
     def by_row(self, like):
         """A function from values of a tensor of the op to `[rows, values]` (and `back`); None if unknown."""
+        if like.dtype == tf.variant:
+            return None
         if self.cuts is not None:
             count = self.cuts.count
             return lambda t, back=None: tf.reshape(t, [count, -1] if back is None else tf.shape(back))
@@ -3788,6 +3910,7 @@ class _Cuts:
 
     def __init__(self, made, sources, steps, widths=None):
         self.steps, self.known, self.bounds = steps, {}, {}
+        self.strides = tf.constant([1])
         self.widths = widths  # of the steps; None where no rule shall sum over them by itself
         self.rows, self.source = {t.ref() for t in sources}, sources[-1]
         self.led = set(self.rows)  # with as many rows as the sources, which saves most bounds
@@ -3818,7 +3941,7 @@ class _Cuts:
         if key not in self.known:
             begin, end = self._bound(tensor, side)
             self.known[key] = cut = tf.raw_ops.StridedSlice(
-                input=tensor, begin=begin, end=end, strides=[1], begin_mask=0, end_mask=0
+                input=tensor, begin=begin, end=end, strides=self.strides, begin_mask=0, end_mask=0
             )
             if tensor.shape.rank is not None:
                 cut.set_shape([None] + tensor.shape.as_list()[1:])
@@ -3862,7 +3985,7 @@ def _default_rule(op, other, grads):
     if other is None:
         return here
     there = _own_gradient(other, grads)
-    result = [None if a is None or b is None else (a + b) / 2 for a, b in zip(here, there)]
+    result = [None if a is None or b is None else _mean(a, b) for a, b in zip(here, there)]
     ins = [(i, op.by_row(op.op.inputs[i])) for i, grad in enumerate(result) if grad is not None]
     outs = [(i, op.by_row(op.op.outputs[i])) for i, grad in enumerate(grads) if grad is not None]
     if op.type in LOOPLESS or any(by_row is None for _, by_row in ins + outs):
@@ -3874,6 +3997,10 @@ def _default_rule(op, other, grads):
     for (i, by_row), grad in zip(ins, found):
         result[i] = by_row(tf.cast(grad, result[i].dtype), back=op.inputs[i])
     return result
+
+
+def _mean(a, b):
+    return a if a.dtype == tf.variant else (a + b) / 2  # of lists, only what they pass on is known
 
 
 def _own_gradient(op, grads, inputs=None):
@@ -3890,7 +4017,7 @@ def _own_gradient(op, grads, inputs=None):
         [t for t, _ in pairs],
         [place[i] for i in slots],
         [g for _, g in pairs],
-        stop_gradients=[t for t in place if t.dtype not in (tf.resource, tf.variant)],
+        stop_gradients=[t for t in place if t.dtype != tf.resource],
     )
     result = [None] * len(place)
     for i, grad in zip(slots, found):
@@ -4274,7 +4401,9 @@ def _choice(compare):
 
         first = grads[0] * op.keep("share", share)
         parts = (lambda: first, lambda: grads[0] - first)
-        return [_unbroadcast(part(), op.inputs[i]) if i in op.slots else None for i, part in enumerate(parts)]
+        return [
+            _unbroadcast(part(), op.inputs[i], op) if i in op.slots else None for i, part in enumerate(parts)
+        ]
 
     return rule
 
@@ -4316,7 +4445,7 @@ def _select(op, other, grads):
         return first + _ratio(missing * one, square), 1 - first + _ratio(missing * two, square)
 
     first, second = op.keep("shares", shares)
-    result = [None, _unbroadcast(grads[0] * first, a0), _unbroadcast(grads[0] * second, b0)]
+    result = [None, _unbroadcast(grads[0] * first, a0, op), _unbroadcast(grads[0] * second, b0, op)]
     return [g if i in op.slots else None for i, g in enumerate(result)]
 
 
@@ -4711,6 +4840,46 @@ _BILINEAR = _types(
     """
 )
 
+def _loop_rule(op, other, grads):
+    """Back through the rounds of a loop, with the rules of both ends in each."""
+    loops = first, _ = op.op, other.op
+    fixed = [i for i in op.slots if i not in first.moving]
+    grads = dict(zip(first.moving, grads))
+    # Nothing comes back from a list that nothing reads.
+    carried = [i for i in first.carried if first.inputs[i].dtype != tf.variant or grads[i] is not None]
+    ends = dict(zip(first.moving, first.outputs))
+    adjoints = [tf.zeros_like(ends[i]) if grads[i] is None else grads[i] for i in carried]
+    totals = [tf.zeros_like(op.inputs[i]) for i in fixed]
+
+    def step(left, kept, adjoints, totals):
+        runs, rest = [], []
+        for loop, handles in zip(loops, kept):
+            full, handles = loop.recall(handles, fixed)
+            made = []
+            outputs = _body(loop.body, full, loop.library, made, carried, reversible=True)
+            runs.append((made, outputs, [full[i] for i in (*carried, *fixed)]))
+            rest.append(handles)
+        (made, outputs, targets), (after, _, _) = runs
+        pairs = _pair(made, after, {}, 1 if op.axes == ONE_ROW else None)
+        parts = _reverse(pairs, outputs, adjoints, targets, SECANT_RULES)
+        before = [tf.add_n(p) if p else tf.zeros_like(t) for p, t in zip(parts, targets)]
+        before = [_restore_shape(g, t.shape) for g, t in zip(before, targets)]
+        totals = [tf.add_n([total, *p]) if p else total for total, p in zip(totals, parts[len(carried) :])]
+        return left - 1, rest, before[: len(carried)], totals
+
+    shapes = [first.shapes[i] for i in carried], [total.shape for total in totals]
+    lists = [[tf.TensorShape([])] * len(loop.kept) for loop in loops]
+    _, _, adjoints, totals = tf.while_loop(
+        lambda left, *_: left > 0,
+        step,
+        (first.rounds[0], [loop.kept for loop in loops], adjoints, totals),
+        shape_invariants=(tf.TensorShape([]), lists, *shapes),
+        parallel_iterations=first.parallel,
+    )
+    found = {**dict(zip(carried, adjoints)), **dict(zip(fixed, totals))}
+    return [found.get(i) for i in range(len(first.inputs))]
+
+
 # op type -> rule(op, other, grads). What is not listed gets `_default_rule`.
 SECANT_RULES = {
     **dict.fromkeys((t for t, slots in AFFINE.items() if slots not in ("all", "one")), _linear),
@@ -4751,9 +4920,10 @@ SECANT_RULES = {
     "LogSoftmax": _softmax(lambda g, p, wp, mean: g - mean * _row_sum(g)),
     "Conv2D": _convolution(tf.raw_ops.Conv2DBackpropInput, *_CONVOLUTION),
     "DepthwiseConv2dNative": _convolution(tf.raw_ops.DepthwiseConv2dNativeBackpropInput, *_CONVOLUTION),
-    "Reshape": _reshape,
+    **dict.fromkeys(("Reshape", "Squeeze", "ExpandDims"), _reshape),
     **dict.fromkeys(("Identity", "IdentityN", "StopGradient"), _pass_on),
     "BiasAdd": lambda op, other, grads: [grads[0], None],
+    "Loop": _loop_rule,
 }
 
 

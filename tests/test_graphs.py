@@ -70,6 +70,43 @@ def map_fn(x):
     return tf.map_fn(lambda row: tf.nn.relu(tf.linalg.matvec(U, row)) * row, x @ W) @ OUT
 
 
+def nested_loops(x):
+    def inner(h):
+        return tf.while_loop(lambda i, _: i < 2, lambda i, g: (i + 1, tf.nn.relu(g @ U) + 0.3 * h), (0, h))[1]
+
+    return tf.while_loop(lambda i, _: i < 3, lambda i, h: (i + 1, inner(h)), (0, x @ W))[1] @ OUT
+
+
+def loop_that_hands_on(x):
+    """Variables that change places, one that grows, and one that an even number of rounds leaves out."""
+
+    def body(i, a, b, c, all_of_them):
+        return i + 1, b, c, tf.nn.relu(a @ U + 0.3 * c), tf.concat([all_of_them, b], 1)
+
+    h = x @ W
+    shapes = (tf.TensorShape([]), h.shape, h.shape, h.shape, tf.TensorShape([None, None]))
+    loop = tf.while_loop(lambda i, *_: i < 4, body, (0, h, tf.tanh(h), h**2, h), shapes)
+    return (loop[1] + 2 * loop[2] + loop[4][:, -4:]) @ OUT
+
+
+def loop_that_writes_an_array(x):
+    def body(i, h, array):
+        return i + 1, tf.nn.relu(h @ U) + 0.1, array.write(i, h**2)
+
+    h = x @ W
+    _, h, array = tf.while_loop(lambda i, *_: i < 4, body, (0, h, tf.TensorArray(h.dtype, 4)))
+    return (h + array.read(3) * array.read(1)) @ OUT
+
+
+def loop_that_reads_its_array(x):
+    def body(i, array):
+        return i + 1, array.write(i, tf.tanh(array.read(i - 1) @ U))
+
+    h = x @ W
+    array = tf.TensorArray(h.dtype, 4, clear_after_read=False).write(0, h)
+    return tf.while_loop(lambda i, _: i < 4, body, (1, array))[1].read(3) @ OUT
+
+
 def time_major(x):
     x = tf.transpose(x, [1, 0, 2])
     h = tf.zeros_like(x[0]) @ W
@@ -117,9 +154,9 @@ APPLICATIONS = {
 
 # name -> (shape of a row, model of Keras, whether secant is complete at any number of steps)
 KERAS = {
-    "LSTM": ((3, 3), sequence(lambda k: k.LSTM(3), lambda k: k.Dense(3)), False),
+    "LSTM": ((3, 3), sequence(lambda k: k.LSTM(3), lambda k: k.Dense(3)), True),
     "unrolled LSTM": ((3, 3), sequence(lambda k: k.LSTM(3, unroll=True), lambda k: k.Dense(3)), True),
-    "GRU": ((3, 3), sequence(lambda k: k.GRU(3), lambda k: k.Dense(3)), False),
+    "GRU": ((3, 3), sequence(lambda k: k.GRU(3), lambda k: k.Dense(3)), True),
     "attention": ((4, 6), attention, True),
     "residual": ((5, 5, 2), residual, True),
     "batch norm": (
@@ -208,10 +245,14 @@ ONE_BATCH |= {"swish": False, "residual": False, "separable": True}
 # name -> (shape of a row, function, whether secant is complete at any number of steps)
 PLAIN = {
     "cond": ((3,), condition, False),
-    "while_loop": ((3,), while_loop, False),
-    "map_fn": ((3,), map_fn, False),
+    "while_loop": ((3,), while_loop, True),
+    "nested loops": ((3,), nested_loops, True),
+    "loop that hands on": ((3,), loop_that_hands_on, True),
+    "loop that writes an array": ((3,), loop_that_writes_an_array, True),
+    "loop that reads its array": ((3,), loop_that_reads_its_array, False),
+    "map_fn": ((3,), map_fn, True),
     "time-major recurrence": ((3, 3), time_major, True),
-    "time-major scan": ((3, 3), time_major_scan, False),
+    "time-major scan": ((3, 3), time_major_scan, True),
     "time-major ReLU": ((4, 3), time_major_relu, True),
     "as many steps as rows": ((3, 3), time_major_relu, True),
     "rows times steps": ((4, 3), rows_times_steps, True),

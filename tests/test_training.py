@@ -49,9 +49,15 @@ def derived(loss, variables):
     return total, tf.gradients(total, variables)
 
 
+def recurrence(h):
+    """An activation that loops."""
+    weights = tf.cast(tf.linspace(0.5, 1.5, 4), h.dtype)
+    return tf.while_loop(lambda i, _: i < 3, lambda i, h: (i + 1, tf.tanh(h * weights) * h), (0, h))[1]
+
+
 @pytest.mark.parametrize("differentiate", [recorded, derived])
 @pytest.mark.parametrize("static", [True, False], ids=["static batch", "dynamic batch"])
-@pytest.mark.parametrize("activation", [tf.tanh, tf.nn.relu])
+@pytest.mark.parametrize("activation", [tf.tanh, tf.nn.relu, recurrence])
 @pytest.mark.parametrize("method", ["gausslegendre", "secant"])
 def test_the_gradient_of_a_prior_is_its_finite_difference(method, activation, static, differentiate):
     rng = np.random.default_rng(0)

@@ -861,7 +861,9 @@ class _Plan:
     def replay(self, new, copies=1):
         """The tensors of `ys` with `new` in the place of `xs`."""
         values = self.values(self.xs, new, copies)
-        _replay(self.ops, values, self.ys, copies if self.rows is not None else 1)
+        # Replacements of an unknown number of rows may be more than a known batch.
+        sure = self.rows is None or all(t.shape.rank and t.shape.as_list()[0] for t in new)
+        _replay(self.ops, values, self.ys, copies if self.rows is not None else 1, self.axis if sure else None)
         return [values.get(y.ref(), y) for y in self.ys]
 
     def values(self, sources, new, copies=1):
@@ -1199,9 +1201,9 @@ def _dims(tensor):
 
 
 def _merges(op):
-    """Whether a reshape changes what one entry of axis 0 holds."""
-    before, after = op.inputs[0].shape, op.outputs[0].shape
-    return before[1:].num_elements() != after[1:].num_elements()
+    """Whether a reshape changes, or may change, what one entry of axis 0 holds."""
+    before, after = (t.shape[1:].num_elements() for t in (op.inputs[0], op.outputs[0]))
+    return before is None or before != after
 
 
 def _axes(op):
@@ -1312,7 +1314,7 @@ def _is_guard(op, slot):
 # ---------------------------------------------------------------------------------------------------
 
 
-def _replay(ops, values, keep, copies=1):
+def _replay(ops, values, keep, copies=1, axis=None):
     """Copies `ops` into the current graph, reading from `values` where it can.
 
     Args:
@@ -1320,6 +1322,9 @@ def _replay(ops, values, keep, copies=1):
       values: original tensor's `ref()` -> the tensor to read instead; extended with the outputs.
       keep: tensors whose new values are wanted.
       copies: factor of the rows (a fraction where they become fewer), for shapes that hold them.
+      axis: original tensor's `ref()` -> the axis that carries its rows, where it is known. With it the
+        new tensors have the static shapes of the original ones, which inference alone loses: what is
+        captured by the body of a loop is no constant there.
 
     Returns:
       The new ops, dependencies first.
@@ -1343,8 +1348,21 @@ def _replay(ops, values, keep, copies=1):
             if op.type == "Reshape" and copies != 1:
                 inputs[1] = _scale_shape(op, inputs[1], copies)
             outputs = _emit(op.type, inputs, op.node_def.attr, made, op.name, library)
-        values.update((old.ref(), new) for old, new in zip(op.outputs, outputs))
+        for old, new in zip(op.outputs, outputs):
+            values[old.ref()] = new
+            if axis is not None and not new.shape.is_fully_defined():
+                _keep_shape(old, new, axis.get(old.ref()), copies)
     return made
+
+
+def _keep_shape(old, new, axis, copies):
+    """Gives a replayed tensor the static shape of the original one, but for its rows."""
+    if old.shape.rank is None or new.shape.rank not in (None, old.shape.rank) or old.dtype == tf.variant:
+        return
+    shape = old.shape.as_list()
+    if axis is not None and axis != UNKNOWN:
+        shape[axis] = shape[axis] and int(shape[axis] * copies)
+    new.set_shape(shape)
 
 
 def _pooled_first(ops, keep):
@@ -1573,8 +1591,7 @@ class _Walk:
         self.plan, self.steps = plan, _check_steps(function, num_steps, method)
         self.secant = method == "secant"
         # Panels that follow the network, where `auto` leaves the choice to us.
-        graded = graded and method == "gausslegendre" and self.steps >= LEAST_GRADED and not plan.layers
-        self.graded = graded and bool(self._readers(_movers))
+        self.graded = graded and method == "gausslegendre" and self.steps >= LEAST_GRADED
         self.rule = None if self.secant else quadrature(self.steps, method, PANELS if self.graded else None)
         self.starts = _flat_baselines(function, structure, plan.xs, baselines)
         self.strict = max_rows is not None
@@ -1663,7 +1680,7 @@ class _Walk:
         plan = self.plan
         self.base = plan.full_baselines(self.starts)
         values = plan.values(plan.xs, self.base)
-        _replay(plan.prefix, values, plan.frontier)
+        _replay(plan.prefix, values, plan.frontier, 1, plan.axis)
         self.before = [values.get(t.ref(), t) for t in plan.frontier]
         self.batch = plan.rows if plan.rows is not None else tf.shape(plan.xs[0])[0]
         # With shared ends, K steps take K + 1 points; where rows leave axis 0, two copies of K.
@@ -1671,8 +1688,15 @@ class _Walk:
         self.per_block = self._steps_per_block()
         known = isinstance(self.per_block, int)
         self.long = self.per_block >= LONG if known else self.limit >= 8 * LONG
-        if self.secant or self.graded:
-            self.density = self._density()
+        self.change = [
+            tf.where(tf.equal(start, t), tf.zeros([], t.dtype), t - start)
+            for t, start in zip(plan.frontier, self.before)
+        ]
+        self.density = self._density() if self.secant or self.graded else None
+        if self.graded:
+            dtype = _wide(plan.frontier[0].dtype)
+            ends, width = self._graded(tf.range(PANELS + 1, dtype=dtype) / PANELS)
+            self.panels = [*ends, width]
 
     def _steps_per_block(self):
         plan, ends = self.plan, 2 if self.secant and not self.shared else 1
@@ -1726,7 +1750,7 @@ class _Walk:
         if units is not None and plan.prefix:
             base = [tf.tile(b, [units] + [1] * (b.shape.rank - 1)) for b in base]
             values = plan.values(plan.xs, base, units)
-            _replay(plan.prefix, values, plan.frontier, units if plan.rows is not None else 1)
+            _replay(plan.prefix, values, plan.frontier, units if plan.rows is not None else 1, plan.axis)
             before = [values.get(t.ref(), t) for t in plan.frontier]
         seeds = []
         for total, tensor in zip(sums, before):
@@ -1760,34 +1784,28 @@ class _Walk:
     # Where the points go
 
     def at(self, alphas, copies):
-        """The frontier at `alphas [copies, 1 or B]`, `[copies * B, ...]` each."""
+        """The frontier at `alphas`, a pair of `[copies, 1 or B]`, `[copies * B, ...]` each."""
         new = []
-        for tensor, start in zip(self.plan.frontier, self.before):
-            alpha = tf.cast(_right_pad(alphas, tensor), tensor.dtype)
-            # Exact at both ends, and no NaN where a mask of -inf is part of the frontier.
-            path = tf.math.multiply_no_nan(start, 1 - alpha) + tf.math.multiply_no_nan(tensor, alpha)
+        for tensor, start, change in zip(self.plan.frontier, self.before, self.change):
+            from_start, from_end = (tf.cast(_right_pad(a, tensor), tensor.dtype) for a in alphas)
+            path = _between(start, tensor, change, from_start, from_end)
             new.append(_merge_rows(path, tensor, copies))
         return new
 
     def points(self, index):
-        """Alphas and weights of a block, `[K, 1]` or `[K, B]`; secant has the alphas of K + 1 points."""
+        """Points and weights of a block: a pair of `[K, 1 or B]`, the distances from both ends, and
+        `[K, 1 or B]`. `secant` has K + 1 points."""
         size, steps, dtype = self.per_block, self.steps, _wide(self.plan.frontier[0].dtype)
         if self.secant:
             at = tf.minimum(index * size + tf.range(size + 1), steps)
-            alphas = self._graded(tf.cast(at, dtype) / self.steps)
-            return alphas, alphas[1:] - alphas[:-1]
+            return self._graded(tf.cast(at, dtype) / steps)
         at = index * size + tf.range(size)
-        alphas, weights = (tf.constant(v, dtype) for v in self.rule)
         last = tf.minimum(at, steps - 1)
-        alphas, weights = tf.gather(alphas, last)[:, None], tf.gather(weights, last)[:, None]
+        alphas, weights = (tf.gather(tf.constant(v, dtype), last) for v in self.rule)
+        weights = weights[:, None]
         if self.graded:
-            # The rule is that of equal panels: each is stretched to one of equal shares of the density.
-            edges = self._graded(tf.range(PANELS + 1, dtype=dtype) / PANELS)
-            panel = tf.cast(alphas[:, 0] * PANELS, tf.int32)
-            low, width = tf.gather(edges, panel), tf.gather(edges[1:] - edges[:-1], panel)
-            alphas = low + width * (alphas * PANELS - tf.cast(panel, dtype)[:, None])
-            weights *= width * PANELS
-        return alphas, tf.where(at[:, None] < steps, weights, 0)
+            weights *= tf.gather(self.panels[2], tf.cast(alphas * PANELS, tf.int32)) * PANELS
+        return self._stretch(alphas), tf.where(at[:, None] < steps, weights, 0)
 
     def intervals(self, index):
         """Start and end of the interval that each step of a gradient rule stands for."""
@@ -1795,60 +1813,87 @@ class _Walk:
         ends[-1] = 1
         dtype = _wide(self.plan.frontier[0].dtype)
         at = tf.minimum(index * self.per_block + tf.range(self.per_block + 1), self.steps)
-        edges = tf.gather(tf.constant(np.concatenate([[0], ends]), dtype), at)[:, None]
-        return edges[:-1], edges[1:]
+        edges = self._stretch(tf.gather(tf.constant(np.concatenate([[0], ends]), dtype), at))
+        return tuple(edge[:-1] for edge in edges), tuple(edge[1:] for edge in edges)
+
+    def _stretch(self, alphas):
+        """Distances from both ends of points `[P]` of a rule, whose equal panels follow the density."""
+        if not self.graded:
+            return alphas[:, None], 1 - alphas[:, None]
+        low, high, width = self.panels
+        panel = tf.minimum(tf.cast(alphas * PANELS, tf.int32), PANELS - 1)
+        inside = (alphas * PANELS - tf.cast(panel, alphas.dtype))[:, None]
+        width = tf.gather(width, panel)
+        return tf.gather(low, panel) + width * inside, tf.gather(high, panel + 1) + width * (1 - inside)
 
     def _density(self):
-        """Share of the points that each of equal parts of the path gets, summed up, `[B, parts + 1]`.
+        """Share of the points that each bin of the path gets, summed up, `[B, bins + 1]`.
 
-        Error sits where units switch and where attention and probabilities move. A few looks at the
-        network on the path tell where that is. None if there is nothing to see.
+        Error sits where units switch, where attention, probabilities and the output move, and where
+        what the network divides by moves in logarithm: behind a normalization that is flat at one end
+        of the path everything may happen within a millionth of it. A few looks at the network on the
+        path tell where that is. None if there is nothing to see.
         """
+        plan = self.plan
         switches = self._readers(_switches) if self.secant else []
         switches = switches[:: len(switches) // MOST_READ + 1]
-        if self.steps == 1 or self.secant and not switches:
-            return None
+        norms = self._readers(_norms)
+        norms = norms[:: len(norms) // MOST_READ + 1]
         movers = self._readers(_movers) if self.steps >= LEAST_GRADED else []
-        looks = 1 if not movers else SWITCH_LOOKS if self.secant else MOVE_LOOKS
-        seen = self._look(looks, [[reader] for reader in movers] + [switches])
-        if movers:
-            moved = tf.add_n([_moves(tensor) for tensor in seen[: len(movers)]]) / len(movers)
         if not self.secant:
-            share = moved
-        else:
-            # Some points everywhere: looks miss what switches twice or moves there and back.
-            share = _crossings(seen[-1], BINS // looks) + 1 / BINS
-            if movers:
-                share = tf.sqrt(share * (tf.repeat(moved, BINS // looks, axis=1) + 0.1 / looks))
+            movers += [self._reader(y, 0) for y in plan.ys if y.shape.rank is not None]
+        looks = MOVE_LOOKS if not self.secant else SWITCH_LOOKS if self.steps >= LEAST_GRADED else 1
+        self.bins = _bins(looks, bool(norms))
+        if self.steps == 1 or not switches + norms + movers:
+            return None
+        looks, size = self.bins.looks, self.bins.size
+        seen = self._look([[reader] for reader in movers + norms] + [switches])
+        even = tf.constant(self.bins.widths, seen[0].dtype)
+        # Some points everywhere: looks miss what switches twice or moves there and back.
+        share = tf.zeros([self.batch, 1], even.dtype) + even
+        if switches:
+            share += _crossings(seen[-1], size)
+        if movers:
+            moved = tf.add_n([_shares(_moves(tensor)) for tensor in seen[: len(movers)]]) / len(movers)
+            moved = tf.repeat(moved, size, axis=1) / size + 0.1 * even
+            share = tf.sqrt(share * moved) if self.secant else moved
+        share /= tf.reduce_sum(share, axis=1, keepdims=True)
+        if norms:
+            logs = [tf.minimum(_moves(t), 4.0) for t in seen[len(movers) : len(movers) + len(norms)]]
+            share = NATS * share + tf.repeat(tf.reduce_max(tf.stack(logs), axis=0), size, axis=1) / size
             share /= tf.reduce_sum(share, axis=1, keepdims=True)
         edges = tf.concat([tf.zeros_like(share[:, :1]), tf.cumsum(share, axis=1)], 1)
         return tf.stop_gradient(edges)
 
     def _readers(self, seen):
         """Functions from replayed values to `[B, units]`, of what `seen` finds."""
-        plan, dtype = self.plan, _wide(self.plan.frontier[0].dtype)
-
-        def reader(now, axis, led):
-            def read(values, rows):
-                value = tf.cast(now(lambda t: values.get(t.ref(), t)), dtype)
-                return _rows_first(value, axis, led, rows)
-
-            return read
-
-        found = []
-        for op in plan.rest:
-            out = op.outputs[0] if op.outputs else None
-            axis = UNKNOWN if out is None else plan.axis.get(out.ref(), UNKNOWN)
-            if axis != UNKNOWN and out.shape.rank is not None:
-                found += [reader(now, axis, out.ref() in plan.row_led) for now in seen(op, plan.varying)]
+        found, axes = [], self.plan.axis
+        for op in self.plan.rest:
+            for like, now in seen(op, self.plan.varying) if op.outputs else ():
+                if like.shape.rank is not None and axes.get(like.ref(), UNKNOWN) != UNKNOWN:
+                    found.append(self._reader(like, axes[like.ref()], now))
         return found
 
-    def _look(self, looks, groups):
-        """A sample of what each group of readers sees at `looks` even points of the path and at `xs`.
+    def _reader(self, like, axis, now=None):
+        """Likewise of a tensor, or of what `now` (of a lookup of tensors) makes in its shape."""
+        led, dtype = like.ref() in self.plan.row_led, _wide(self.plan.frontier[0].dtype)
+
+        def read(values, rows):
+            def at(tensor):
+                return values.get(tensor.ref(), tensor)
+
+            return _rows_first(tf.cast(now(at) if now else at(like), dtype), axis, led, rows)
+
+        return read
+
+    def _look(self, groups):
+        """A sample of what each group of readers sees at the looks along the path and at `xs`.
 
         `[looks + 1, B, units]` each; empty groups are left out.
         """
         plan, dtype = self.plan, _wide(self.plan.frontier[0].dtype)
+        looks, size = self.bins.looks, self.bins.size
+        ends = [tf.constant(distance[::size], dtype)[:, None] for distance in (self.bins.low, self.bins.high)]
         groups = [group for group in groups if group]
         last = [_sample([read({}, self.batch) for read in group])[None] for group in groups]
         if plan.rows is not None:
@@ -1861,9 +1906,10 @@ class _Walk:
 
         def look(index):
             at = tf.minimum(index * copies + tf.range(copies), looks - 1)
-            values = plan.values(plan.frontier, self.at(tf.cast(at, dtype)[:, None] / looks, copies), copies)
-            keep = [t for op in plan.rest for t in op.inputs]
-            _replay(plan.rest, values, keep, copies if plan.rows is not None else 1)
+            alphas = [tf.gather(end, at) for end in ends]
+            values = plan.values(plan.frontier, self.at(alphas, copies), copies)
+            keep = plan.ys + [t for op in plan.rest for t in op.inputs]
+            _replay(plan.rest, values, keep, copies if plan.rows is not None else 1, plan.axis)
             rows = copies * self.batch
             parts = [_sample([read(values, rows) for read in group]) for group in groups]
             shapes = [[copies, self.batch, tf.shape(part)[1]] for part in parts]
@@ -1880,19 +1926,58 @@ class _Walk:
         return [_restore_shape(part, [looks + 1, *t.shape.as_list()[1:]]) for part, t in zip(seen, last)]
 
     def _graded(self, quantiles):
-        """Alphas `[P, B]` at these quantiles `[P]` of the density."""
+        """Points at these quantiles `[P]` of the density, and how far it is from one to the next.
+
+        A pair of `[P, B]`, the distances from both ends, each exact near its own, and `[P - 1, B]`.
+        """
         if self.density is None:
-            return quantiles[:, None]
+            low = quantiles[:, None]
+            return (low, 1 - low), low[1:] - low[:-1]
         low, high = self.density[:, :-1], self.density[:, 1:]
         width = tf.where(high > low, high - low, 1)
-        covered = (quantiles[:, None, None] - low) / width
-        alphas = tf.reduce_mean(tf.clip_by_value(covered, 0, 1), axis=2)
-        return tf.where(quantiles[:, None] >= 1, tf.ones([], alphas.dtype), alphas)
+        covered = tf.clip_by_value((quantiles[:, None, None] - low) / width, 0, 1)
+        covered = tf.where(quantiles[:, None, None] >= 1, tf.ones([], covered.dtype), covered)
+        widths = tf.constant(self.bins.widths, covered.dtype)
+
+        def total(parts):
+            return tf.reduce_sum(parts * widths, axis=2)
+
+        one = tf.ones([], covered.dtype)
+        ends = [
+            tf.where(at[:, None], one, total(part))
+            for at, part in ((quantiles >= 1, covered), (quantiles <= 0, 1 - covered))
+        ]
+        return ends, total(covered[1:] - covered[:-1])
+
+
+class _Bins:
+    """Parts of the path, with a look at the network at the beginning of every `size` of them."""
+
+    def __init__(self, widths, looks):
+        self.widths, self.looks, self.size = widths, looks, len(widths) // looks
+        zero = [0]
+        self.low = np.concatenate([zero, np.cumsum(widths)])
+        self.high = np.concatenate([np.cumsum(widths[::-1])[::-1], zero])  # 1 - low, exact near the end
+
+
+def _bins(looks, tails):
+    """Even parts; with `tails`, also parts in geometric progression towards both ends."""
+    if not tails:
+        return _Bins(np.full(BINS, 1 / BINS), looks)
+    at = np.arange((len(TAILS) - 1) * TAIL_SIZE + 1) / TAIL_SIZE
+    edges = TAIL * np.exp(-np.interp(at, np.arange(len(TAILS)), TAILS))
+    tail = np.diff(np.concatenate([edges[0] * np.arange(TAIL_SIZE) / TAIL_SIZE, edges]))
+    middle = np.full(MOVE_LOOKS * TAIL_SIZE, (1 - 2 * TAIL) / (MOVE_LOOKS * TAIL_SIZE))
+    return _Bins(np.concatenate([tail, middle, tail[::-1]]), 2 * len(TAILS) + MOVE_LOOKS)
 
 
 BINS = 64
 SWITCH_LOOKS = 4
 MOVE_LOOKS = 8
+TAIL = 1 / 8  # what of the path at each end is looked at in geometric steps, if need be
+TAILS = (28, 21, 15, 10, 6, 3, 0)  # their depths in nats
+TAIL_SIZE = 4
+NATS = 2.0  # movement of a norm in logarithm that earns it half of the points
 PANELS = 5  # of graded Gauss-Legendre
 LEAST_GRADED = 10  # steps for which several looks are worth their time
 MOST_READ = 25  # ops that switch; of deeper networks some tell enough, and the others take time to build
@@ -1903,9 +1988,12 @@ def _switches(op, varying):
     """Functions (of a lookup of tensors) whose sign changes are where `op` switches."""
     slots = _slots_vary(op, varying)
     if op.type in THRESHOLDS and 0 in slots:
-        return [lambda at, c=c: at(op.inputs[0]) - c if c else at(op.inputs[0]) for c in THRESHOLDS[op.type]]
+        return [
+            (op.outputs[0], lambda at, c=c: at(op.inputs[0]) - c if c else at(op.inputs[0]))
+            for c in THRESHOLDS[op.type]
+        ]
     if _is_kink(op, varying) and op.type in ("Maximum", "Minimum"):
-        return [lambda at: at(op.inputs[0]) - at(op.inputs[1])]
+        return [(op.outputs[0], lambda at: at(op.inputs[0]) - at(op.inputs[1]))]
     return []
 
 
@@ -1914,7 +2002,20 @@ THRESHOLDS = {"Relu": (0,), "Relu6": (0, 6), "LeakyRelu": (0,), "Selu": (0,), "E
 
 def _movers(op, varying):
     """Functions (of a lookup of tensors) whose changes tell where a smooth network moves."""
-    return [lambda at: at(op.outputs[0])] if op.type == "Softmax" and _slots_vary(op, varying) else []
+    return [(op.outputs[0], None)] if op.type == "Softmax" and _slots_vary(op, varying) else []
+
+
+def _norms(op, varying):
+    """Logarithms of what `op` divides by, takes the root or the logarithm of."""
+    slot = NORMS.get(op.type)
+    if slot is None or slot not in _slots_vary(op, varying) or not op.inputs[slot].dtype.is_floating:
+        return []
+    norm, power = op.inputs[slot], 0.5 if op.type in ("Sqrt", "Rsqrt") else 1.0
+    return [(norm, lambda at: power * tf.math.log(tf.maximum(tf.abs(at(norm)), 1e-30)))]
+
+
+# type -> slot of the input that stands in a denominator, under a root or a logarithm
+NORMS = {"Rsqrt": 0, "Sqrt": 0, "Reciprocal": 0, "Inv": 0, "Log": 0, "RealDiv": 1, "Div": 1, "DivNoNan": 1}
 
 
 def _rows_first(tensor, axis, led, rows):
@@ -1958,8 +2059,8 @@ def _crossings(seen, size):
 
 
 def _moves(seen):
-    """`[L + 1, B, units]` -> `[B, L]`: how much of its way each row goes from look to look."""
-    return _shares(tf.transpose(tf.reduce_sum(tf.abs(seen[1:] - seen[:-1]), axis=2)))
+    """`[L + 1, B, units]` -> `[B, L]`: how far the units of each row move from look to look, in the mean."""
+    return tf.transpose(tf.reduce_mean(_finite(tf.abs(seen[1:] - seen[:-1])), axis=2))
 
 
 def _shares(counts):
@@ -1980,8 +2081,8 @@ class _Block:
             self.values, made = self._run(self.alphas, size + walk.shared)
             self.others = self.values
         else:
-            self.values, made = self._run(self.alphas[:-1], size)
-            self.others, after = self._run(self.alphas[1:], size)
+            self.values, made = self._run([a[:-1] for a in self.alphas], size)
+            self.others, after = self._run([a[1:] for a in self.alphas], size)
         if walk.secant:
             sources = [self.values[t.ref()] for t in plan.frontier]
             if walk.shared:
@@ -1992,12 +2093,12 @@ class _Block:
                 self.ends = _pair(made, after)
 
     def _run(self, alphas, copies, targets=None):
-        """Replays what follows the frontier at `alphas [copies, 1 or B]`."""
+        """Replays what follows the frontier at `alphas`, a pair of `[copies, 1 or B]`."""
         plan = self.walk.plan
         values = plan.values(plan.frontier, self.walk.at(alphas, copies), copies)
         ops = plan.rest if targets is None else _ops_between(targets, plan.frontier + plan.roots)
         keep = plan.ys + plan.layers + list(targets or ())
-        made = _replay(ops, values, keep, copies if plan.rows is not None else 1)
+        made = _replay(ops, values, keep, copies if plan.rows is not None else 1, plan.axis)
         return values, made
 
     def seeds(self, weights, weighted=True):
@@ -2074,6 +2175,13 @@ def _add_all(totals, parts):
         total if part is None else _restore_shape(total + tf.cast(part, total.dtype), total.shape)
         for total, part in zip(totals, parts)
     ]
+
+
+def _between(start, end, change, from_start, from_end):
+    """Points of the straight path: exact at both ends, and where nothing changes."""
+    near = tf.where(from_start < from_end, start, end)
+    # No NaN where a mask of -inf is part of the path.
+    return near + tf.math.multiply_no_nan(change, tf.where(from_start < from_end, from_start, -from_end))
 
 
 def _right_pad(values, like):
@@ -2394,11 +2502,12 @@ class _Cuts:
             self.known[key] = cut = tf.raw_ops.StridedSlice(
                 input=tensor, begin=begin, end=end, strides=[1], begin_mask=0, end_mask=0
             )
-            cut.set_shape([cut.shape.as_list()[0]] + tensor.shape.as_list()[1:])
+            if tensor.shape.rank is not None:
+                cut.set_shape([None] + tensor.shape.as_list()[1:])
         return self.known[key]
 
     def _bound(self, tensor, side):
-        total = tensor.shape.as_list()[0]
+        total = tensor.shape.as_list()[0] if tensor.shape.rank else None
         known = total is not None and isinstance(self.steps, int)
         key = side, total if known else "led" if tensor.ref() in self.led else tensor.ref()
         if key not in self.bounds:
@@ -2515,7 +2624,8 @@ def _sqrt_slope(op, other):
 
 def _rsqrt_slope(op, other):
     y0, y1 = op.outputs[0], other.outputs[0]
-    return _finite(-((y0 * y1) ** 2) / (y0 + y1))
+    both = y0 * y1  # whose square may be beyond the range of its type
+    return _finite(-both * (both / (y0 + y1)))
 
 
 def _finite(tensor):
@@ -2590,28 +2700,61 @@ def _sum_rule(*signs):
 
 
 def _product(op, other, grads):
-    """y = a b, exactly: mean(b) times the change of a plus mean(a) times the change of b."""
+    """y = a b, exactly: a mean of b times the change of a plus a mean of a times the change of b."""
     (a0, b0), (a1, b1) = op.inputs, other.inputs
-    result = [None, None]
-    for i, (p0, p1, like) in enumerate(((b0, b1, a0), (a0, a1, b0))):
-        if i in op.slots:
-            mean = p0 if p0 is p1 else (p0 + p1) / 2
-            result[i] = _unbroadcast(grads[0] * mean, like, op)
-    return result
+    if len(op.slots) == 2:
+        means = op.keep("means", lambda: _means(a0, a1, b0, b1))
+    else:
+        means = [p0 if p0 is p1 else (p0 + p1) / 2 for p0, p1 in ((b0, b1), (a0, a1))]
+    return [
+        _unbroadcast(grads[0] * mean, like, op) if i in op.slots else None
+        for i, (mean, like) in enumerate(zip(means, (a0, b0)))
+    ]
 
 
 def _quotient(op, other, grads):
     """y = a r with r = 1 / b, whose slope is -1 / (b0 b1)."""
     (a0, b0), (a1, b1) = op.inputs, other.inputs
+
+    def means():
+        if len(op.slots) == 2:
+            return _means(a0, a1, 1 / b0, 1 / b1)
+        return (1 / b0 if b0 is b1 else (1 / b0 + 1 / b1) / 2), (a0 if a0 is a1 else (a0 + a1) / 2)
+
+    inverse, mean = op.keep("means", means)
     result = [None, None]
     if 0 in op.slots:
-        # The mean of 1 / b0 and 1 / b1, or 1 / b where b is off the path.
-        inverse = 1 / b0 if b0 is b1 else (1 / b0 + 1 / b1) / 2
         result[0] = _unbroadcast(grads[0] * inverse, a0)
     if 1 in op.slots:
-        mean = a0 if a0 is a1 else (a0 + a1) / 2
         result[1] = _unbroadcast(-grads[0] * mean / (b0 * b1), b0)
     return result
+
+
+def _means(a0, a1, b0, b1):
+    """What goes to a and to b of an adjoint of y = a b, both on the path.
+
+    The mean of b and the mean of a at both ends are exact where a and b move in proportion. Where one
+    grows and the other shrinks, as an input and the inverse of its norm do, powers of one quantity
+    describe them better, for which the logarithmic means L(y0, y1) / L(a0, a1) and L(y0, y1) / L(b0, b1)
+    are exact, L(p, q) = (q - p) / log(q / p). Either way mean * (a1 - a0) + mean * (b1 - b0) = y1 - y0.
+    """
+    zero, one = tf.zeros([], a0.dtype), tf.ones([], a0.dtype)
+
+    def growth(start, end):  # its logarithm, and start / L(start, end)
+        moves = (start * end > 0) & tf.not_equal(start, end)
+        change = tf.where(moves, (end - start) / tf.where(moves, start, one), one)
+        log = tf.where(moves, tf.math.log1p(change), zero)
+        return log, log / change
+
+    (log_a, rate_a), (log_b, rate_b) = growth(a0, a1), growth(b0, b1)
+    opposed = log_a * log_b < 0
+    log = tf.where(opposed, log_a + log_b, zero)
+    moves = tf.not_equal(log, zero)
+    level = tf.where(moves, tf.math.expm1(log) / tf.where(moves, log, one), one)  # L(y0, y1) / y0
+    return (
+        tf.where(opposed, b0 * level * rate_a, (b0 + b1) / 2),
+        tf.where(opposed, a0 * level * rate_b, (a0 + a1) / 2),
+    )
 
 
 def _middle(op, other, grads):

@@ -624,17 +624,16 @@ def preprocessing(b, x):
 
 # Layers of plain TensorFlow, by rank.
 PLAIN = {
-    2: [*random_networks.FLAT],
-    3: [n for n in random_networks.SEQUENCE],
-    4: [n for n in random_networks.IMAGE],
-    5: [*random_networks.ANY_RANK],
+    2: [*random_networks.FLAT, *random_networks.MORE],
+    3: [*random_networks.SEQUENCE, *random_networks.MORE, *random_networks.MORE_SEQUENCE],
+    4: [*random_networks.IMAGE, *random_networks.MORE, *random_networks.MORE_IMAGE],
+    5: [*random_networks.ANY_RANK, *random_networks.MORE],
 }
 FLATTEN = {
     3: ["flatten", "max_over_time", "mean_over_time"],
     4: ["flatten", "max_over_places", "mean_over_places"],
     5: ["flatten"],
 }
-random_networks.LAYERS["flatten"] = random_networks.flatten
 
 
 # What is tested, and the same in float64 ---------------------------------------------------------------

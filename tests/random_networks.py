@@ -151,7 +151,206 @@ IMAGE = {
     "max_over_places": lambda x, weights: tf.reduce_max(x, [1, 2]),
     "mean_over_places": lambda x, weights: tf.reduce_mean(x, [1, 2]),
 }
-LAYERS = {**FLAT, **SEQUENCE, **IMAGE}
+
+
+# What else people write, not always as kind to the axioms' tolerances: steep at a baseline, or turning the
+# axes around. random_models.py draws these too.
+
+
+def rms_norm(x, weights):
+    return x * tf.math.rsqrt(tf.reduce_mean(tf.square(x), -1, keepdims=True) + 1e-6) * weights(x.shape[-1], scale=1)
+
+
+def steep_layer_norm(x, weights):
+    mean, variance = tf.nn.moments(x, [-1], keepdims=True)
+    return tf.nn.batch_normalization(x, mean, variance, weights(x.shape[-1]), 1 + weights(x.shape[-1]), 1e-5)
+
+
+def instance_norm(x, weights):
+    mean, variance = tf.nn.moments(x, list(range(1, x.shape.rank - 1)), keepdims=True)
+    return (x - mean) / tf.sqrt(variance + 1e-5) * (1 + weights(x.shape[-1], scale=0.3))
+
+
+def group_norm(x, weights):
+    """Of two groups of channels, as it is written by hand."""
+    shape, groups = [-1, *x.shape[1:]], 2 - x.shape[-1] % 2
+    h = tf.reshape(x, [-1, *x.shape[1:-1], groups, x.shape[-1] // groups])
+    mean, variance = tf.nn.moments(h, [*range(1, h.shape.rank - 2), h.shape.rank - 1], keepdims=True)
+    return tf.reshape((h - mean) * tf.math.rsqrt(variance + 1e-3), shape)
+
+
+def fused_batch_norm(x, weights):
+    scale, offset, mean, variance = tf.unstack(weights(4, x.shape[-1], scale=0.3))
+    variance = tf.abs(variance) + 0.5
+    if x.dtype == tf.float64:  # TensorFlow has no kernel for that
+        return tf.nn.batch_normalization(x, mean, variance, offset, 1 + scale, 1e-3)
+    return tf.compat.v1.nn.fused_batch_norm(x, 1 + scale, offset, mean, variance, is_training=False)[0]
+
+
+def heads_of_attention(x, weights, mask=None):
+    """Two heads, by einsum and reshapes, with a mask of -1e9 if any."""
+    t, f = x.shape[1:]
+    q, k, v = (tf.reshape(tf.matmul(x, weights(f, 4)), [-1, t, 2, 2]) for _ in range(3))
+    scores = tf.einsum("bthd,bshd->bhts", q, k) / 2**0.5
+    if mask is not None:
+        scores += (1 - tf.cast(mask, x.dtype)) * tf.constant(-1e9, x.dtype)
+    h = tf.einsum("bhts,bshd->bthd", tf.nn.softmax(scores), v)
+    return x + tf.matmul(tf.reshape(h, [-1, t, 4]), weights(4, f))
+
+
+def causal_attention(x, weights):
+    return heads_of_attention(x, weights, np.tril(np.ones([x.shape[1]] * 2)))
+
+
+def scored_by_time(x, weights):
+    """Attention pooling, softmax over time."""
+    scores = tf.nn.softmax(tf.tensordot(tf.tanh(mixed(x, weights)), weights(x.shape[-1], 1), 1), axis=1)
+    return tf.reduce_sum(scores * x, 1, keepdims=True)
+
+
+def loop_over_time(x, weights):
+    """A recurrent network in a tf.while_loop."""
+    kernel, inner = weights(x.shape[-1], 4), weights(4, 4)
+    rows, steps = tf.shape(x)[0], x.shape[1]
+
+    def body(i, state, out):
+        state = tf.tanh(tf.matmul(x[:, i], kernel) + tf.matmul(state, inner))
+        return i + 1, state, out.write(i, state)
+
+    start = (0, tf.zeros([rows, 4], x.dtype), tf.TensorArray(x.dtype, steps, element_shape=[None, 4]))
+    out = tf.while_loop(lambda i, *_: i < steps, body, start)[2].stack()
+    return tf.reshape(tf.transpose(out, [1, 0, 2]), [-1, steps, 4])
+
+
+def unrolled(x, weights, activation=tf.nn.relu):
+    """A recurrent network, step by step."""
+    kernel, inner = weights(x.shape[-1], 4), weights(4, 4)
+    states = [tf.zeros_like(tf.matmul(x[:, 0], kernel))]
+    for now in tf.unstack(x, axis=1):
+        states.append(activation(tf.matmul(now, kernel) + tf.matmul(states[-1], inner)))
+    return tf.stack(states[1:], axis=1)
+
+
+def spectrum(x, weights):
+    """Magnitudes over time, as a loudness."""
+    h = tf.transpose(x, [0, 2, 1])
+    if h.dtype not in (tf.float32, tf.float64):
+        return x
+    return tf.transpose(tf.math.log1p(tf.abs(tf.signal.rfft(h))), [0, 2, 1])
+
+
+def dilated_conv(x, weights):
+    return tf.nn.atrous_conv2d(x, weights(2, 2, x.shape[-1], 3), 2, "SAME")
+
+
+def transposed_conv(x, weights):
+    h, w, c = x.shape[1:]
+    if h * w > 40:
+        return x
+    return tf.nn.conv2d_transpose(x, weights(3, 3, 3, c, scale=0.3), [tf.shape(x)[0], 2 * h, 2 * w, 3], 2)
+
+
+def pixels_to_channels(x, weights):
+    return tf.nn.space_to_depth(x, 2) if x.shape[1] % 2 == x.shape[2] % 2 == 0 else x
+
+
+def resized(x, weights):
+    return tf.image.resize(x, [5, 5], antialias=False) if x.dtype == tf.float32 else x
+
+
+def gathered(x, weights):
+    order = np.random.RandomState(weights.random.randint(100)).permutation(x.shape[-1])
+    return tf.gather(x, order, axis=-1)
+
+
+def glu(x, weights):
+    value, gate = tf.split(tf.concat([mixed(x, weights), mixed(x, weights)], -1), 2, -1)
+    return value * tf.sigmoid(gate)
+
+
+MORE = {
+    "rms_norm": rms_norm,
+    "steep_layer_norm": steep_layer_norm,
+    "l2_normalize": lambda x, weights: tf.nn.l2_normalize(x, -1),
+    "unit_norm": lambda x, weights: x / (tf.norm(x, axis=-1, keepdims=True) + 1e-3),
+    "squash": lambda x, weights: x * tf.sqrt(tf.reduce_sum(x**2, -1, keepdims=True) + 1e-7) / (
+        1 + tf.reduce_sum(x**2, -1, keepdims=True)
+    ),
+    "glu": glu,
+    "swiglu": lambda x, weights: mixed(tf.nn.silu(mixed(x, weights)) * mixed(x, weights), weights),
+    "prelu": lambda x, weights: tf.maximum(x, 0) + tf.abs(weights(x.shape[-1], scale=0.3)) * tf.minimum(x, 0),
+    "crelu": lambda x, weights: tf.nn.crelu(x),
+    "mish": lambda x, weights: x * tf.tanh(tf.nn.softplus(x)),
+    "hard_swish": lambda x, weights: x * tf.nn.relu6(x + 3) / 6,
+    "gelu_tanh": lambda x, weights: tf.nn.gelu(x, approximate=True),
+    "log1p": lambda x, weights: tf.sign(x) * tf.math.log1p(tf.abs(x)),
+    "root": lambda x, weights: tf.sqrt(tf.square(x) + 1e-2),
+    "power": lambda x, weights: tf.pow(tf.abs(x) + 0.1, 1.5),
+    "power of two": lambda x, weights: tf.pow(tf.nn.softplus(x), tf.sigmoid(mixed(x, weights))),
+    "divide_no_nan": lambda x, weights: tf.math.divide_no_nan(x, 1 + tf.abs(mixed(x, weights))),
+    "shares": lambda x, weights: tf.exp(x) / tf.reduce_sum(tf.exp(x), -1, keepdims=True),
+    "log_softmax": lambda x, weights: tf.nn.log_softmax(x),
+    "logsumexp": lambda x, weights: x - tf.reduce_logsumexp(x, -1, keepdims=True),
+    "clipped": lambda x, weights: tf.clip_by_value(x, -0.5, 0.7),
+    "soft_shrink": lambda x, weights: tf.sign(x) * tf.nn.relu(tf.abs(x) - 0.2),
+    "stack": lambda x, weights: tf.reduce_max(tf.stack([mixed(x, weights), mixed(x, weights), x], -1), -1),
+    "slices": lambda x, weights: tf.concat([x[..., 1:], x[..., :1]], -1),
+    "reverse": lambda x, weights: x + x[..., ::-1],
+    "gather": gathered,
+    "einsum": lambda x, weights: tf.einsum("b...x,xy->b...y", x, weights(x.shape[-1], 4)),
+    "sorted": lambda x, weights: tf.sort(x, -1),
+    "top_2": lambda x, weights: tf.math.top_k(x, 2).values if x.shape[-1] > 1 else x,
+    "products": lambda x, weights: tf.math.cumprod(tf.sigmoid(x), -1),
+    "factorization": lambda x, weights: tf.square(tf.tensordot(x, weights(x.shape[-1], 3), 1))
+    - tf.tensordot(tf.square(x), tf.square(weights(x.shape[-1], 3)), 1),
+    "angle": lambda x, weights: tf.atan2(x, 1 + tf.square(mixed(x, weights))),
+}
+MORE_SEQUENCE = {
+    "heads_of_attention": heads_of_attention,
+    "causal_attention": causal_attention,
+    "scored_by_time": scored_by_time,
+    "loop_over_time": loop_over_time,
+    "unrolled": unrolled,
+    "unrolled_tanh": lambda x, weights: unrolled(x, weights, tf.tanh),
+    "spectrum": spectrum,
+    "instance_norm": instance_norm,
+    "group_norm": group_norm,
+    "differences": lambda x, weights: x[:, 1:] - x[:, :-1] if x.shape[1] > 1 else x,
+    "similarities": lambda x, weights: tf.matmul(x, x, transpose_b=True),
+    "cosines": lambda x, weights: tf.matmul(
+        tf.nn.l2_normalize(x, -1), tf.nn.l2_normalize(mixed(x, weights), -1), transpose_b=True
+    ),
+    "each time": lambda x, weights: tf.reshape(
+        dense(tf.reshape(x, [-1, x.shape[-1]]), weights, 4), [-1, x.shape[1], 4]
+    ),
+    "dilated_conv1d": lambda x, weights: tf.nn.conv1d(x, weights(2, x.shape[-1], 4), 1, "SAME", dilations=2),
+    "windows": lambda x, weights: tf.signal.frame(x, 2, 1, axis=1)[:, :, 0] if x.shape[1] > 1 else x,
+    "map_fn": lambda x, weights: tf.map_fn(lambda row: tf.nn.relu(row - tf.reduce_mean(row)), x),
+    "scaled_positions": lambda x, weights: x * 2 + weights(*x.shape[1:], scale=0.5),
+}
+MORE_IMAGE = {
+    "fused_batch_norm": fused_batch_norm,
+    "instance_norm": instance_norm,
+    "group_norm": group_norm,
+    "dilated_conv": dilated_conv,
+    "transposed_conv": transposed_conv,
+    "pixels_to_channels": pixels_to_channels,
+    "resized": resized,
+    "local_response": lambda x, weights: tf.nn.local_response_normalization(x) if x.dtype == tf.float32 else x,
+    "max_pool_every": lambda x, weights: tf.nn.max_pool2d(x, 3, 1, "SAME"),
+    "mirror_pad": lambda x, weights: tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], "REFLECT")
+    if 1 < min(x.shape[1:3]) and max(x.shape[1:3]) < 8
+    else x,
+    "fire": lambda x, weights: tf.concat([tf.nn.relu(conv(x, weights)), tf.nn.relu(mixed(x, weights))], -1),
+    "shuffle": lambda x, weights: tf.reshape(
+        tf.transpose(tf.reshape(x, [-1, *x.shape[1:3], 2, x.shape[3] // 2]), [0, 1, 2, 4, 3]), [-1, *x.shape[1:]]
+    )
+    if x.shape[3] % 2 == 0
+    else x,
+    "squeeze": lambda x, weights: x * tf.sigmoid(mixed(tf.reduce_mean(x, [1, 2], keepdims=True), weights)),
+    "unpool": lambda x, weights: tf.repeat(tf.repeat(x, 2, 1), 2, 2) if max(x.shape[1:3]) < 5 else x,
+}
+LAYERS = {**FLAT, **SEQUENCE, **IMAGE, **MORE, **MORE_SEQUENCE, **MORE_IMAGE, "flatten": flatten}
 NEEDS_RANK = {"max_over_time", "mean_over_time", "max_over_places", "mean_over_places"}
 KINKED = {
     *BENT,

@@ -252,7 +252,7 @@ def points_of(network, x, baseline, steps):
         walk = ig._Walk(plan, x, baseline, steps, "secant", 10**6)
         walk._start()
         assert walk.per_block == steps
-        return walk.points(0)[0] * tf.ones([1, len(x)], x.dtype)
+        return walk.points(0)[0][0] * tf.ones([1, len(x)], x.dtype)
 
     return run(tf.constant(x), tf.constant(baseline)).numpy()
 

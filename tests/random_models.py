@@ -33,6 +33,7 @@ WAYS = {
 }
 BASELINES = {"zeros": 0.45, "one row": 0.2, "rows": 0.2, "number": 0.15}
 SHAPES = {(6,): 0.2, (5, 4): 0.4, (6, 6, 2): 0.3, (2, 4, 4, 2): 0.1}
+INPUTS = {"normal": 0.5, "images": 0.2, "large": 0.1, "padded": 0.1, "embedded": 0.1}
 HEADS = {"logits": 0.4, "softmax": 0.3, "sigmoid": 0.15, "scalar": 0.15}
 
 
@@ -72,7 +73,7 @@ class Model:
         self.baseline = baseline or drawn
         self.head = choose(random, HEADS)
         self.biases = bool(random.rand() < 0.8)
-        self.inputs = choose(random, {"normal": 0.6, "images": 0.2, "large": 0.1, "padded": 0.1})
+        self.inputs = choose(random, INPUTS)
         self.blocks = [random.randint(1, 4) for _ in self.shapes], random.randint(0, 3)
         self.log = []
 
@@ -87,7 +88,7 @@ class Model:
     def ends(self):
         """Inputs `[ROWS, ...]`, and baselines as they are passed, in float64: two lists, or None."""
         random = np.random.RandomState([self.number, 1])
-        xs, bs = [], []
+        xs, bs, self.ids = [], [], []
         for shape in self.shapes:
             x = random.normal(size=(ROWS, *shape))
             other = random.normal(size=x.shape)
@@ -100,6 +101,11 @@ class Model:
                 past = np.arange(shape[0])[None] >= random.randint(2, 6, (ROWS, 1))
                 x[past] = 0
                 other = np.where(past[..., None], 0, other)
+            elif self.inputs == "embedded":
+                # Words of a table of 20, looked up in the graph.
+                self.ids.append((x.reshape(-1, shape[-1])[:20], random.randint(20, size=(ROWS, *shape[:-1]))))
+                self.ids[-1] = (self.ids[-1][0].astype(np.float32), self.ids[-1][1] % len(self.ids[-1][0]))
+                x = self.ids[-1][0][self.ids[-1][1]]
             xs.append(x.astype(np.float32).astype(np.float64))
             b = {"zeros": None, "one row": other[:1], "rows": other, "number": 0.5}[self.baseline]
             bs.append(b if b is None else np.asarray(b, np.float32).astype(np.float64))
@@ -612,6 +618,88 @@ def pooled_by_attention(b, x):
     return b.layer("Flatten", b.layer("Dot", [scores, x], axes=1))
 
 
+@block(3)
+def stacked_cells(b, x):
+    cells = [b.layers.GRUCell(3), b.layers.LSTMCell(2, use_bias=b.draw(True, False))]
+    return b.layer("RNN", x, cell=cells, return_sequences=b.draw(True, False))
+
+
+@block(3)
+def masked_attention(b, x):
+    """Padded words are seen by no other, and are left out of the mean."""
+    if b.model.inputs != "padded" or b.model.baseline not in ("one row", "rows"):
+        return None
+    x = b.layer("Masking", x, mask_value=0.0)
+    h = b.layer("MultiHeadAttention", x, x, num_heads=2, key_dim=2)
+    return b.layer("GlobalAveragePooling1D", b.layer("Add", [x, h]))
+
+
+@block(4)
+def convolutional_recurrent_of_one_axis(b, x):
+    if not b.has("ConvLSTM1D"):
+        return None
+    return b.layer("ConvLSTM1D", x, filters=2, kernel_size=2, padding="same", return_sequences=b.draw(True, False))
+
+
+@block(3)
+def grouped_attention(b, x):
+    if not b.has("GroupQueryAttention"):
+        return None
+    return b.layer("GroupQueryAttention", x, x, head_dim=2, num_query_heads=4, num_key_value_heads=2)
+
+
+@block(4)
+def sizes(b, x):
+    name = b.draw("Resizing", "CenterCrop", "AdaptiveAveragePooling2D", "AdaptiveMaxPooling2D")
+    if not b.has(name) or min(x.shape[1:3]) < 4:
+        return None
+    if name in ("Resizing", "CenterCrop"):
+        if b.dtype == "float64":  # they compute in float32
+            return None
+        return b.layer(name, x, height=4, width=3)
+    return b.layer(name, x, output_size=2)
+
+
+@block(2, 3, 4, 5)
+def nested(b, x):
+    """A model in a model, called twice."""
+    inner = b.library.Sequential(
+        [b.layers.Dense(6, activation=b.activation()), b.layers.Dense(x.shape[-1], activation="tanh")]
+    )
+    b.say(f"  Sequential([Dense(6), Dense({x.shape[-1]}, 'tanh')]) called twice and added")
+    return b.layer("Add", [inner(x), inner(b.layer("Rescaling", x, scale=0.5))])
+
+
+@block(2, 3, 4, 5)
+def keras_operations(b, x):
+    """What people write with keras.ops between layers."""
+    k = getattr(b.library, "ops", None)
+    if k is None:
+        return None
+    kernel = b.random.normal(size=(x.shape[-1], 4)).astype("float32")
+    name, result = b.draw(
+        ("logsumexp", lambda: x - k.logsumexp(x, axis=-1, keepdims=True)),
+        ("norm", lambda: x / (k.norm(x, axis=-1, keepdims=True) + 1e-6)),
+        ("normalize", lambda: k.normalize(x, axis=-1)),
+        ("tensordot", lambda: k.relu(k.tensordot(x, k.cast(kernel, x.dtype), 1))),
+        ("einsum", lambda: k.gelu(k.einsum("...x,xy->...y", x, k.cast(kernel, x.dtype)))),
+        ("matmul", lambda: k.maximum(k.matmul(x, k.cast(kernel, x.dtype)), 0.1)),
+        ("where", lambda: k.where(x > 0.2, x, 0.2 + 0.3 * (x - 0.2))),
+        ("abs", lambda: k.sqrt(k.abs(x) + 0.01)),
+        ("flip", lambda: x + k.flip(x, -1)),
+        ("cumsum", lambda: k.tanh(k.cumsum(x, axis=-1))),
+        ("split", lambda: k.concatenate([k.silu(x[..., :1]), x[..., 1:] * k.sigmoid(x[..., :1])], axis=-1)),
+        ("moments", lambda: (x - k.mean(x, -1, keepdims=True)) / (k.std(x, -1, keepdims=True) + 1e-3)),
+        ("softmax", lambda: k.softmax(x, axis=1) * x),
+        ("glu", lambda: k.glu(k.concatenate([x, k.flip(x, -1)], -1))),
+        ("clip", lambda: k.clip(x, -0.7, 0.4)),
+        ("roll", lambda: x * k.roll(x, 1, -1)),
+    )
+    result = result()
+    b.say(f"  keras.ops: {name} -> {tuple(result.shape)}")
+    return result
+
+
 @block(2, 3, 4, 5)
 def preprocessing(b, x):
     name = b.draw("Rescaling", "Normalization", "Identity")
@@ -654,6 +742,7 @@ class Tested:
         self.model, self.dtype = model, dtype or model.dtype
         self.xs, self.baselines = model.ends()
         self.arrays = [a.astype(self.dtype) for a in self.xs]
+        self.tables = [table.astype(self.dtype) for table, _ in model.ids]
         self.starts = self.baselines and [np.asarray(a, self.dtype) for a in self.baselines]
         self.batch = ROWS if model.static else None
         self.session = model.way.endswith("session")
@@ -667,8 +756,8 @@ class Tested:
         `network`: dict whose `"call"` becomes the function that builds the model in that graph.
         """
         self.seen = {} if network is None else network
-        extra = [np.asarray(a) for a in extra]
-        rows = [*self.arrays, *extra]
+        inputs = [ids for _, ids in self.model.ids] or self.arrays
+        rows = [*inputs, *map(np.asarray, extra)]
         if self.session:
             with tf.Graph().as_default(), v1.Session() as session:
                 fed = [v1.placeholder(a.dtype, [self.batch, *a.shape[1:]]) for a in rows]
@@ -689,8 +778,11 @@ class Tested:
     def _make(self, make, network, fed):
         count = len(self.arrays)
         self.seen["call"] = network
-        hidden, ys = network(*fed[:count])
-        return make(hidden, ys, fed[:count], self.starts, *fed[count:])
+        xs = fed[:count]
+        if self.tables:
+            xs = [tf.gather(tf.constant(table), ids) for table, ids in zip(self.tables, xs)]
+        hidden, ys = network(*xs)
+        return make(hidden, ys, xs, self.starts, *fed[count:])
 
 
 class Reference:

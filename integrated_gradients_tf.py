@@ -1419,6 +1419,7 @@ class _Rows:
         self.function, self.rows, self.strict = function, rows, strict
         self.places, self.origins, self.obstacle = {}, {}, None
         self.numbers = set()  # tensors that are replaced by a number
+        self.parts = {}  # `ref()` of what is computed from a slice of the rows alone -> where that is
         self.baked = []  # ops that work for one number of rows only
         self.constants, self.known, self.bodies, self.library = {}, {}, {}, None
 
@@ -1461,6 +1462,7 @@ class _Rows:
         if not any(at):
             return None
         rule = ROW_RULES.get(op.type)
+        self.follow_parts(op, at)
         if LOST in at:
             numbered = op.type == "GatherNd" and at[0] != LOST
             return _gather_nd(self, op, at) if numbered else LOST
@@ -1478,6 +1480,16 @@ class _Rows:
         found = rule(self, op, at)
         return self.mixed(op, rule, at) if found == MIX else found
 
+    def follow_parts(self, op, at):
+        """Rows may be taken apart, computed one by one and put together in their order, and no more."""
+        parts = [self.parts[t.ref()] for t in op.inputs if t.ref() in self.parts]
+        whole = [t for t, p in zip(op.inputs, at) if isinstance(p, Place) and t.ref() in self.varying]
+        joins = op.type in ("ConcatV2", "Pack") and parts == sorted(set(parts))
+        if parts and self.strict and (whole or len(set(parts)) > 1 and not joins):
+            self.refuse(op)
+        if len(set(parts)) == 1:
+            self.parts.update((t.ref(), parts[0]) for t in op.outputs)
+
     def mixed(self, op, rule, at):
         """What an op that works across the rows gives; refused if it matters."""
         varying = [t.ref() in self.varying for t in op.inputs]
@@ -1494,6 +1506,13 @@ class _Rows:
                 f"one entry per row, but op {op.name!r} ({op.type}) combines every row with all of it. "
                 "Say which tensors have one entry per row: per_row=[...], [] for none."
             )
+        begin = self.ints(op.inputs[1]) if self.rows and op.type in ("Slice", "StridedSlice") else None
+        if begin is not None:
+            self.parts.update((t.ref(), tuple(begin)) for t in op.outputs)
+            return LOST
+        self.refuse(op)
+
+    def refuse(self, op):
         raise ValueError(
             f"{self.function}: op {op.name!r} ({op.type}) between xs and ys mixes the rows of the batch, "
             "expected rows that do not depend on one another. For batch normalization in training mode, "

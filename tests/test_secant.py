@@ -615,3 +615,14 @@ def test_training_has_no_nan_where_ends_are_equal_and_values_tie(name, steps):
     baseline = np.array([[0.0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 1]])
     loss, gradient = penalty(TRAINABLE[name], steps, x, baseline)(np.ones((4, 8)))
     assert np.isfinite(loss) and np.isfinite(gradient).all()
+
+
+def test_a_softmax_of_five_axes_is_complete():
+    @tf.function
+    def both(x):
+        ys = tf.reduce_sum(tf.nn.softmax(x) ** 2, [1, 2, 3, 4])
+        found = ig.integrated_gradients(ys, x, num_steps=10, method="secant")
+        return ig.convergence_delta(ys, x, None, found), ys
+
+    delta, ys = both(tf.constant(inputs(2, 2, 3, 3, 2)[0]))
+    assert np.abs(delta).max() < 1e-10 * np.abs(ys).max()

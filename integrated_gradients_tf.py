@@ -3980,8 +3980,7 @@ class _Cuts:
 
     def pad(self, tensor, side):
         """The inverse of `cut`, with zeros in the rows that it left out."""
-        shape = tf.shape(tensor)
-        zeros = tf.zeros(tf.concat([[shape[0] // self.steps], shape[1:]], 0), tensor.dtype)
+        zeros = tf.zeros(_with_features([tf.shape(tensor)[0] // self.steps], tensor), tensor.dtype)
         return tf.concat([zeros, tensor] if side else [tensor, zeros], 0)
 
     def outer(self, tensor):
@@ -4681,30 +4680,27 @@ class _Windows:
         self.shape, self.out = tf.shape(z), tf.shape(y)
         rank, inner, outer = len(size), z.shape.as_list(), y.shape.as_list()
         padding = op.get_attr("padding")
+
+        def beyond(axis, before=0):
+            """How far the windows reach beyond the input, if they do."""
+            stride, k = self.strides[axis], size[axis]
+            if stride == k == 1:
+                return 0
+            if None in (inner[axis], outer[axis]):
+                return tf.maximum((self.out[axis] - 1) * stride + k - before - self.shape[axis], 0)
+            return max((outer[axis] - 1) * stride + k - before - inner[axis], 0)
+
         if padding == b"EXPLICIT":
             flat = op.get_attr("explicit_paddings")
             before = [flat[2 * i] for i in range(rank)]
-        elif padding == b"SAME":
-            # The smaller half comes first.
-            total = [
-                tf.maximum((self.out[i] - 1) * s + k - self.shape[i], 0)
-                if None in (inner[i], outer[i])
-                else max((outer[i] - 1) * s + k - inner[i], 0)
-                for i, (s, k) in enumerate(zip(self.strides, size))
-            ]
-            before = [t // 2 for t in total]
-        else:
-            before = [0] * rank
+        else:  # the smaller half comes first
+            before = [beyond(i) // 2 if padding == b"SAME" else 0 for i in range(rank)]
         self.before = before
-        self.places = list(np.ndindex(*size))
-        # Room for every window, and for what strides leave over at the end.
-        after = [
-            tf.maximum((self.out[i] - 1) * s + k - before[i] - self.shape[i], 0)
-            for i, (s, k) in enumerate(zip(self.strides, size))
-        ]
+        after = [beyond(i, start) for i, start in enumerate(before)]
         self.pads = tf.stack([tf.stack([b, a]) for b, a in zip(before, after)])
         self.padded = self.shape + tf.reduce_sum(self.pads, axis=1)
-        self.span = (self.out - 1) * self.strides + 1
+        span = (self.out - 1) * self.strides + 1
+        self.bounds = [(tf.constant(place), span + place) for place in np.ndindex(*size)]
 
     def look_up(self, z0, y0, z1, y1):
         """See `_look_up`; place by place, so that little is held at a time."""
@@ -4728,8 +4724,7 @@ class _Windows:
     def _visit(self, z, y):
         """Per place its bounds, what is there, and where it is the first with the maximum."""
         padded, seen = tf.pad(z, self.pads, constant_values=z.dtype.min), tf.zeros_like(y, tf.bool)
-        for place in self.places:
-            begin, end = tf.constant(place), self.span + place
+        for begin, end in self.bounds:
             values = tf.strided_slice(padded, begin, end, self.strides)
             won = tf.equal(values, y) & ~seen
             seen |= won

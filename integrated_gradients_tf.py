@@ -4509,8 +4509,7 @@ def _pool(op, other, grads):
     rest = grads[0] - share
 
     def by_windows():
-        values = op.inputs[0], op.outputs[0], other.inputs[0], other.outputs[0]
-        return _Windows(op).scatter(share, rest, *values)
+        return _Windows(op).scatter(share, rest, op.inputs[0], other.inputs[0])
 
     exact = True if tiles else _gathers(op)
     if exact is False:
@@ -4575,11 +4574,11 @@ def _look_up(op, other):
 
     exact = _gathers(op)
     if exact is False:
-        return _Windows(op).look_up(z0, y0, z1, y1)
+        return _Windows(op).look_up(z0, z1)
     return tf.cond(
         exact,
         lambda: (gather(z1, y1, z0), gather(z0, y0, z1)),
-        lambda: _Windows(op).look_up(z0, y0, z1, y1),
+        lambda: _Windows(op).look_up(z0, z1),
     )
 
 
@@ -4702,18 +4701,18 @@ class _Windows:
         span = (self.out - 1) * self.strides + 1
         self.bounds = [(tf.constant(place), span + place) for place in np.ndindex(*size)]
 
-    def look_up(self, z0, y0, z1, y1):
-        """See `_look_up`; place by place, so that little is held at a time."""
-        then, now = y0, y1
-        for (_, at0, won0), (_, at1, won1) in zip(self._visit(z0, y0), self._visit(z1, y1)):
+    def look_up(self, z0, z1):
+        """See `_look_up`."""
+        then = now = tf.zeros(self.out, z0.dtype)
+        for (_, at0, won0), (_, at1, won1) in zip(self._visit(z0), self._visit(z1)):
             then, now = tf.where(won1, at0, then), tf.where(won0, at1, now)
         return then, now
 
-    def scatter(self, grad0, grad1, z0, y0, z1, y1):
+    def scatter(self, grad0, grad1, z0, z1):
         """Adjoints of the input, `grad0` for the winners at the start and `grad1` for those at the end."""
         total = tf.zeros(self.padded, grad0.dtype)
         zero = tf.zeros([], grad0.dtype)
-        for (bounds, _, won0), (_, _, won1) in zip(self._visit(z0, y0), self._visit(z1, y1)):
+        for (bounds, _, won0), (_, _, won1) in zip(self._visit(z0), self._visit(z1)):
             part = tf.where(won0, grad0, zero) + tf.where(won1, grad1, zero)
             begin, end = bounds
             total += tf.raw_ops.StridedSliceGrad(
@@ -4721,14 +4720,19 @@ class _Windows:
             )
         return tf.slice(total, tf.stack(self.before), self.shape)
 
-    def _visit(self, z, y):
-        """Per place its bounds, what is there, and where it is the first with the maximum."""
-        padded, seen = tf.pad(z, self.pads, constant_values=z.dtype.min), tf.zeros_like(y, tf.bool)
-        for begin, end in self.bounds:
-            values = tf.strided_slice(padded, begin, end, self.strides)
-            won = tf.equal(values, y) & ~seen
-            seen |= won
-            yield (begin, end), values, won
+    def _visit(self, z):
+        """Per place its bounds, what is there, and where it is the first with the maximum.
+
+        One place wins in any case: compiled code may compute `z` twice and round it in two ways, and then
+        no place would equal a maximum that is given.
+        """
+        padded = tf.pad(z, self.pads, constant_values=z.dtype.min)
+        places = [tf.strided_slice(padded, begin, end, self.strides) for begin, end in self.bounds]
+        best, winner = places[0], tf.zeros(self.out, tf.int32)
+        for i, values in enumerate(places[1:], 1):
+            better = values > best
+            best, winner = tf.where(better, values, best), tf.where(better, i, winner)
+        return [(b, values, tf.equal(winner, i)) for i, (b, values) in enumerate(zip(self.bounds, places))]
 
 
 # Softmax

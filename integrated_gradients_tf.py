@@ -3360,7 +3360,9 @@ def _crossings(seen, size):
     crosses = (low < 0) & (high > 0)
     if looks > 1:
         # What is zero at a look crosses on both sides of it.
-        through = tf.pad(tf.equal(seen[1:-1], 0) & (seen[:-2] * seen[2:] < 0), [[1, 1], [0, 0], [0, 0]])
+        # (Padded as a number: TensorFlow Lite of TensorFlow 2.12 pads no booleans.)
+        through = tf.cast(tf.equal(seen[1:-1], 0) & (seen[:-2] * seen[2:] < 0), tf.int32)
+        through = tf.pad(through, [[1, 1], [0, 0], [0, 0]]) > 0
         crosses |= through[:-1] | through[1:]
     at = tf.where(crosses, low / tf.where(crosses, low - high, 1), 0)
     part = tf.clip_by_value(tf.cast(at * size, tf.int32), 0, size - 1)

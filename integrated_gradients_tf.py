@@ -909,6 +909,7 @@ class _Plan:
         self.frontier = _first_met(self.ys + self.layers, affine, self.ops)
         self.prefix = _ops_between(self.frontier, self.xs + self.beside)
         self.rest = _ops_between(self.ys + self.layers, self.frontier + self.beside)
+        self._find_kinks()
 
     # What to do with it
 
@@ -966,10 +967,34 @@ class _Plan:
         kinds = {"Where", "Unique", "UniqueV2", "UniqueWithCounts", "DynamicPartition", "ListDiff"}
         return next((op for op in self.rest if op.type in kinds and _slots_vary(op, self.varying)), None)
 
+    def _find_kinks(self):
+        """Finds the ops at which a gradient along the path jumps, and whether it bends between them."""
+        live = {t.ref() for t in self.ys + self.layers}
+        reached = []
+        for op in reversed(self.rest):
+            if op.type not in BARRIERS and any(t.ref() in live for t in op.outputs):
+                live.update(t.ref() for t in op.inputs if _carries_gradient(t))
+                reached.append(op)
+        self.kinks = [op for op in reached if _is_kink(op, self.varying)]
+        # On a line that nothing breaks, secant is exact through one curved op, and not through two.
+        kinks, curved = set(self.kinks), {}  # ref() -> how many curved ops there are on the way to it
+        for op in reversed(reached):
+            slots = _slots_vary(op, self.varying)
+            bends = bool(slots) and op not in kinks and not _is_linear(op, self.varying)
+            depth = max((curved.get(t.ref(), 0) for t in op.inputs), default=0) + bends
+            curved.update((t.ref(), depth) for t in op.outputs)
+        self.curved = max((curved.get(t.ref(), 0) for t in self.ys + self.layers), default=0) > 1
+
     @property
-    def kinked(self):
-        """Whether a gradient along the path jumps (so that `auto` means `secant`)."""
-        return any(_is_kink(op, self.varying) for op in self.rest)
+    def mixed(self):
+        """Whether rows in which nothing switches are worth a rule of their own, and can be told."""
+        told = all(_switches(op, self.varying) or _states(op, self.varying) for op in self.kinks)
+        return self.curved and self.aligned and not self.layers and told
+
+    @property
+    def tests_equality(self):
+        """Whether a value jumps where the path starts or ends on what something is compared with."""
+        return any(op.type in EQUALITIES and _slots_vary(op, self.varying) for op in self.rest)
 
     @property
     def row_bytes(self):
@@ -1322,7 +1347,26 @@ def _is_kink(op, varying):
     slots = _slots_vary(op, varying)
     if op.type in ("Maximum", "Minimum"):
         return bool(slots) and not (len(slots) == 1 and _is_guard(op, slots[0]))
-    return (op.type in KINKS or op.type == "SelectV2") and 0 in slots
+    if op.type in ("Select", "SelectV2"):
+        return 0 in slots and not _is_equality(op.inputs[0], varying)
+    return op.type in KINKS and 0 in slots
+
+
+def _is_equality(condition, varying):
+    """Whether a condition flips at single points of a path only, which no step has to meet."""
+    found, stack = set(), [condition]
+    while stack:
+        tensor = stack.pop()
+        if tensor.ref() in varying and tensor.ref() not in found and tensor.op.type not in EQUALITIES:
+            found.add(tensor.ref())
+            if tensor.dtype.is_floating or not tensor.op.inputs or tensor.op.type in COMPARISONS:
+                return False
+            stack.extend(tensor.op.inputs)
+    return True
+
+
+EQUALITIES = {"Equal", "NotEqual", "IsFinite", "IsInf", "IsNan"}
+COMPARISONS = {"Greater", "GreaterEqual", "Less", "LessEqual"}
 
 
 def _is_guard(op, slot):
@@ -2837,7 +2881,7 @@ class _Walk:
     def __init__(self, plan, structure, baselines, num_steps, method, max_rows, outputs=1):
         function, graded = plan.function, method == "auto"
         if graded:
-            method = "secant" if plan.kinked else "gausslegendre"
+            method = "secant" if plan.kinks else "gausslegendre"
         if plan.shifting is not None and method == "secant":
             if not graded:
                 raise ValueError(
@@ -2850,7 +2894,9 @@ class _Walk:
         self.secant = method == "secant"
         # Nodes that follow the network, where `auto` leaves the choice to us.
         self.graded = graded and plan.aligned and method == "gausslegendre" and self.steps >= LEAST_GRADED
-        self.rule = None if self.secant else quadrature(self.steps, method)
+        # Rows in which nothing switches take the nodes of Gauss-Legendre, where these are better.
+        self.mixed = graded and self.secant and plan.mixed and self.steps > 1
+        self.rule = quadrature(self.steps, "gausslegendre" if self.secant else method)
         self.starts = _flat_baselines(function, structure, plan.xs, baselines)
         self.strict = max_rows is not None
         self.limit = self._row_limit(function, max_rows, outputs)
@@ -2947,8 +2993,9 @@ class _Walk:
         known = isinstance(self.per_block, int)
         self.long = self.per_block >= LONG if known else self.limit >= 8 * LONG
         self.change = [_change(start, t) for t, start in zip(plan.frontier, self.before)]
-        self.density = self._density() if plan.aligned and (self.secant or self.graded) else None
-        self.map = None if self.secant or self.density is None else self._evening_map()
+        self.density, self.map, self.switching = None, None, None
+        if plan.aligned and (self.secant or self.graded):
+            self._find_points()
 
     def _steps_per_block(self):
         plan, ends = self.plan, 2 if self.secant and not self.shared else 1
@@ -3050,8 +3097,20 @@ class _Walk:
         size, steps, dtype = self.per_block, self.steps, _wide(self.plan.frontier[0].dtype)
         if self.secant:
             at = tf.minimum(index * size + tf.range(size + 1), steps)
-            return self._graded(tf.cast(at, dtype) / steps)
-        at = index * size + tf.range(size)
+            points, widths = self._graded(tf.cast(at, dtype) / steps)
+            if self.plan.tests_equality:
+                points = [tf.maximum(p, INSIDE) for p in points]
+            if self.switching is None:
+                return points, widths
+            nodes, weights = self._nodes(index, size + 1)
+            points = [tf.where(self.switching, *pair) for pair in zip(points, nodes)]
+            return points, tf.where(self.switching, widths, weights[:-1])
+        return self._nodes(index, size)
+
+    def _nodes(self, index, size):
+        """Nodes and weights of a rule of points, likewise."""
+        steps, dtype = self.steps, _wide(self.plan.frontier[0].dtype)
+        at = index * self.per_block + tf.range(size)
         last = tf.minimum(at, steps - 1)
         alphas, weights = (tf.gather(tf.constant(v, dtype), last) for v in self.rule)
         points, slopes = self._mapped(alphas)
@@ -3066,10 +3125,9 @@ class _Walk:
         edges, _ = self._mapped(tf.gather(tf.constant(np.concatenate([[0], ends]), dtype), at))
         return tuple(edge[:-1] for edge in edges), tuple(edge[1:] for edge in edges)
 
-    def _evening_map(self):
+    def _evening_map(self, share):
         """For each row, the map of the path under which its density is most even, `[B]` tensors."""
-        maps, dtype = _maps(self.bins, self.steps), self.density.dtype
-        share = self.density[:, 1:] - self.density[:, :-1]
+        maps, dtype = _maps(self.bins, self.steps), share.dtype
         best = tf.argmin(tf.matmul(share, tf.constant(maps.costs, dtype)), axis=1)
         return {name: tf.gather(tf.constant(values, dtype), best) for name, values in maps.rows.items()}
 
@@ -3093,46 +3151,63 @@ class _Walk:
         ends = tf.where(even, nodes, start), tf.where(even, 1 - nodes, end)
         return ends, tf.where(even, one, slope / m["total"])
 
-    def _density(self):
-        """Share of the points that each bin of the path gets, summed up, `[B, bins + 1]`.
+    def _find_points(self):
+        """What is needed to place the points of every row.
 
         Error sits where units switch, where attention, probabilities and the output move, and where
         what the network divides by moves in logarithm: behind a normalization that is flat at one end
         of the path everything may happen within a millionth of it. A few looks at the network on the
-        path tell where that is. None if there is nothing to see.
+        path tell where that is.
         """
-        plan = self.plan
-        switches = self._readers(_switches) if self.secant else []
-        switches = switches[:: len(switches) // MOST_READ + 1]
-        norms = self._readers(_norms)
-        norms = norms[:: len(norms) // MOST_READ + 1]
-        if not self.secant:
-            movers = [self._reader(y, 0) for y in plan.ys if y.shape.rank is not None]
-        else:
-            movers = self._readers(_movers) if self.steps >= LEAST_GRADED else []
-        looks = MOVE_LOOKS if not self.secant else SWITCH_LOOKS if movers else 1
-        self.bins = _bins(looks, bool(norms))
-        if self.steps == 1 or not switches + norms + movers:
-            return None
-        looks, size = self.bins.looks, self.bins.size
-        seen = self._look([[reader] for reader in movers + norms] + [switches])
-        even = tf.constant(self.bins.widths, seen[0].dtype)
+        if self.steps == 1:
+            return
+        groups, many = {}, self.steps >= LEAST_GRADED
+        if self.secant:
+            groups["switches"] = self._readers(_switches)
+            groups["softmaxes"] = self._readers(_movers) if many else []
+        if self.mixed:
+            groups["states"] = self._readers(_states)
+        if self.graded or (self.mixed and many):
+            groups["outputs"] = [self._reader(y, 0) for y in self.plan.ys if y.shape.rank is not None]
+        groups["norms"] = self._readers(_norms)
+        for name in ("switches", "states", "norms"):
+            some = groups.get(name, [])
+            groups[name] = some[:: len(some) // MOST_READ + 1]
+        if not any(groups.values()):
+            return
+        self.bins = _bins(
+            MOVE_LOOKS if groups.get("outputs") else SWITCH_LOOKS if groups.get("softmaxes") else 1,
+            bool(groups["norms"]),
+        )
+        seen = self._look(groups)
+        if self.mixed:
+            self.switching = _switching(seen.get("switches", []) + seen.get("states", []))
+        if self.secant:
+            share = self._share(seen, seen.get("switches"), seen.get("softmaxes"))
+            edges = tf.concat([tf.zeros_like(share[:, :1]), tf.cumsum(share, axis=1)], 1)
+            self.density = tf.stop_gradient(edges)
+        if seen.get("outputs"):
+            self.map = self._evening_map(tf.stop_gradient(self._share(seen, None, seen["outputs"])))
+
+    def _share(self, seen, switches, movers):
+        """The share of the points that each bin of the path gets, `[B, bins]`."""
+        size, dtype = self.bins.size, _wide(self.plan.frontier[0].dtype)
+        even = tf.constant(self.bins.widths, dtype)
         # Some points everywhere: looks miss what switches twice or moves there and back.
-        share = tf.zeros([self.batch, 1], even.dtype) + even
-        if switches:
-            share += _crossings(seen[-1], size)
+        share = tf.zeros([self.batch, 1], dtype) + even
+        for units in switches or ():
+            share += _crossings(units, size)
         if movers:
-            moved = tf.reduce_mean(_shares(_moves(seen[: len(movers)])), axis=0)
+            moved = tf.reduce_mean(_shares(_moves(movers)), axis=0)
             moved = tf.repeat(moved, size, axis=1) / size + 0.1 * even
-            share = tf.sqrt(share * moved) if self.secant else moved
+            share = moved if switches is None else tf.sqrt(share * moved)
         share /= tf.reduce_sum(share, axis=1, keepdims=True)
-        if norms:
-            logs = tf.minimum(_moves(seen[len(movers) : len(movers) + len(norms)]), 4.0)
+        if seen.get("norms"):
+            logs = tf.minimum(_moves(seen["norms"]), 4.0)
             logs = tf.repeat(tf.reduce_max(logs, axis=0), size, axis=1) / size
             share = NATS**2 * share + logs * tf.reduce_sum(logs, axis=1, keepdims=True)
             share /= tf.reduce_sum(share, axis=1, keepdims=True)
-        edges = tf.concat([tf.zeros_like(share[:, :1]), tf.cumsum(share, axis=1)], 1)
-        return tf.stop_gradient(edges)
+        return share
 
     def _readers(self, seen):
         """Units, and functions from replayed values to `[B, units]`, of what `seen` finds."""
@@ -3159,14 +3234,16 @@ class _Walk:
         return units, read
 
     def _look(self, groups):
-        """A sample of what each group of readers sees at the looks along the path and at `xs`.
+        """A sample of what readers see at the looks along the path and at `xs`.
 
-        `[looks + 1, B, units]` each; empty groups are left out.
+        Lists of `[looks + 1, B, units]` by the name of the group; one of all units that switch.
         """
         plan, dtype = self.plan, _wide(self.plan.frontier[0].dtype)
         looks, size = self.bins.looks + 1, self.bins.size
         ends = [tf.constant(distance[::size], dtype)[:, None] for distance in (self.bins.low, self.bins.high)]
-        groups = [group for group in groups if group]
+        names, groups = zip(
+            *((name, part) for name, group in groups.items() for part in _parts(name, group))
+        )
         widths = [_sampled([units for units, _ in group])[1] for group in groups]
         joint = None not in widths  # one tensor for all groups takes far fewer nodes
         if not plan.stackable:
@@ -3199,7 +3276,8 @@ class _Walk:
             seen = [tf.reshape(t, tf.concat([[blocks * copies], tf.shape(t)[2:]], 0)) for t in stacks]
             seen = [_restore_shape(t, [None, plan.rows, width]) for t, width in zip(seen, units)]
         seen = [_restore_shape(t[:looks], [looks, *t.shape.as_list()[1:]]) for t in seen]
-        return tf.split(seen[0], widths, axis=2) if joint else seen
+        seen = tf.split(seen[0], widths, axis=2) if joint else seen
+        return {name: [t for n, t in zip(names, seen) if n == name] for name in names}
 
     def _graded(self, quantiles):
         """Points at these quantiles `[P]` of the density, and how far it is from one to the next.
@@ -3284,8 +3362,14 @@ TAILS = (28, 21, 15, 10, 6, 3, 0)  # their depths in nats
 TAIL_SIZE = 4
 NATS = 3.0  # movement of a norm in logarithm that earns it half of the points
 LEAST_GRADED = 10  # steps for which several looks are worth their time
+INSIDE = 1e-6  # how far the path stays inside of its ends where values may jump at them
 MOST_READ = 25  # ops that switch; of deeper networks some tell enough, and the others take time to build
 SAMPLE = 1024  # units of a group of ops; about twice as many are looked at, at most
+
+
+def _parts(name, group):
+    """Readers that are sampled together."""
+    return [group] if group and name in ("switches", "states") else [[reader] for reader in group]
 
 
 def _switches(op, varying):
@@ -3299,6 +3383,31 @@ def _switches(op, varying):
     if _is_kink(op, varying) and op.type in ("Maximum", "Minimum"):
         return [(op.outputs[0], lambda at: at(op.inputs[0]) - at(op.inputs[1]))]
     return []
+
+
+def _states(op, varying):
+    """Functions (of a lookup of tensors) whose sign tells which input of `op` is chosen, and no more."""
+    if not _is_kink(op, varying):
+        return []
+    if op.type in ("Select", "SelectV2"):
+        return [(op.inputs[0], lambda at: tf.cast(at(op.inputs[0]), tf.float32) - 0.5)]
+    axes = tf.get_static_value(op.inputs[1]) if op.type in ("Max", "Min") else None
+    if axes is None:
+        return []
+    sign = 1 if op.type == "Max" else -1
+
+    def state(at):
+        z = sign * at(op.inputs[0])
+        return tf.cast(z >= tf.reduce_max(z, axes, keepdims=True), tf.float32) - 0.5
+
+    return [(op.inputs[0], state)]
+
+
+def _switching(seen):
+    """`[looks + 1, B, units]` each -> `[B]`: whether any unit switches from one look to another."""
+    return tf.reduce_any(
+        tf.stack([tf.reduce_any((t > 0) != (t[:1] > 0), axis=[0, 2]) for t in seen]), axis=0
+    )
 
 
 THRESHOLDS = {"Relu": (0,), "Relu6": (0, 6), "LeakyRelu": (0,), "Selu": (0,), "Elu": (0,), "Abs": (0,)}
@@ -3401,12 +3510,15 @@ class _Block:
             self.others = self.values
         else:
             self.values, made = self._run([a[:-1] for a in self.alphas], size)
-            self.others, after = self._run([a[1:] for a in self.alphas], size)
+            switching = True if walk.switching is None else walk.switching
+            ends = [tf.where(switching, a[1:], a[:-1]) for a in self.alphas]
+            self.others, after = self._run(ends, size)
         if walk.secant:
             sources = [self.values[t.ref()] for t in plan.frontier]
             if walk.shared:
                 rows = [self.values[r.ref()] for r in plan.roots] + sources
-                self.cuts = _Cuts(made, rows, size, self.weights if walk.long else None)
+                widths = self.weights if walk.long and walk.switching is None else None
+                self.cuts = _Cuts(made, rows, size, widths, walk.switching)
                 self.ends = [(op, *self.cuts.ends(op)) for op in made]
             else:
                 axes = {self.values[t].ref(): a for t, a in plan.axis.items() if t in self.values}
@@ -3929,8 +4041,9 @@ class _End:
 class _Cuts:
     """Cuts the tensors of one replay on K + 1 points into the starts and the ends of K intervals."""
 
-    def __init__(self, made, sources, steps, widths=None):
+    def __init__(self, made, sources, steps, widths=None, switching=None):
         self.steps, self.known, self.bounds = steps, {}, {}
+        self.switching = switching  # `[B]`; the ends of other rows are their starts
         self.strides = tf.constant([1])
         self.widths = widths  # of the steps; None where no rule shall sum over them by itself
         self.rows, self.source = {t.ref() for t in sources}, sources[-1]
@@ -3960,24 +4073,44 @@ class _Cuts:
     def cut(self, tensor, side):
         key = tensor.ref(), side
         if key not in self.known:
-            begin, end = self._bound(tensor, side)
-            self.known[key] = cut = tf.raw_ops.StridedSlice(
-                input=tensor, begin=begin, end=end, strides=self.strides, begin_mask=0, end_mask=0
-            )
+            if side and self.switching is not None:
+                cut = tf.raw_ops.GatherV2(params=tensor, indices=self._ends(tensor), axis=0)
+            else:
+                begin, end = self._bound(tensor, side)
+                cut = tf.raw_ops.StridedSlice(
+                    input=tensor, begin=begin, end=end, strides=self.strides, begin_mask=0, end_mask=0
+                )
+            self.known[key] = cut
             if tensor.shape.rank is not None:
                 cut.set_shape([None] + tensor.shape.as_list()[1:])
         return self.known[key]
 
     def _bound(self, tensor, side):
-        total = tensor.shape.as_list()[0] if tensor.shape.rank else None
-        known = total is not None and isinstance(self.steps, int)
-        key = side, total if known else "led" if tensor.ref() in self.led else tensor.ref()
+        kind = self._key(tensor)
+        key, known = (side, kind), isinstance(kind, int)
         if key not in self.bounds:
-            total = total if known else tf.shape(tensor)[0]
+            total = kind if known else tf.shape(tensor)[0]
             one = total // (self.steps + 1)
             self.bounds[key] = ([one], [total]) if side else ([0], [total - one])
             if not known:
                 self.bounds[key] = tuple(tf.convert_to_tensor(bound) for bound in self.bounds[key])
+        return self.bounds[key]
+
+    def _key(self, tensor):
+        """What tensors with as many entries on axis 0 share: their number, if it is known."""
+        total = tensor.shape.as_list()[0] if tensor.shape.rank else None
+        if total is not None and isinstance(self.steps, int):
+            return total
+        return "led" if tensor.ref() in self.led else tensor.ref()
+
+    def _ends(self, tensor):
+        """The entries of axis 0 at the ends of the intervals."""
+        key = "ends", self._key(tensor)
+        if key not in self.bounds:
+            one, total = (bound[0] for bound in self._bound(tensor, 1))
+            rows = tf.shape(self.switching)[0]
+            later = tf.repeat(tf.cast(self.switching, tf.int32), one // rows) * one
+            self.bounds[key] = tf.range(total - one) + tf.tile(later, [self.steps])
         return self.bounds[key]
 
     def pad(self, tensor, side):

@@ -993,8 +993,8 @@ class _Plan:
 
     @property
     def tests_equality(self):
-        """Whether a value jumps where the path starts or ends on what something is compared with."""
-        return any(op.type in EQUALITIES and _slots_vary(op, self.varying) for op in self.rest)
+        """Whether a value may jump where the path starts or ends, as behind a mask of zeros."""
+        return any(op.type in ("Equal", "NotEqual") and _slots_vary(op, self.varying) for op in self.rest)
 
     @property
     def row_bytes(self):
@@ -2896,6 +2896,7 @@ class _Walk:
         self.graded = graded and plan.aligned and method == "gausslegendre" and self.steps >= LEAST_GRADED
         # Rows in which nothing switches take the nodes of Gauss-Legendre, where these are better.
         self.mixed = graded and self.secant and plan.mixed and self.steps > 1
+        self.inside = graded and self.secant and plan.tests_equality
         self.rule = quadrature(self.steps, "gausslegendre" if self.secant else method)
         self.starts = _flat_baselines(function, structure, plan.xs, baselines)
         self.strict = max_rows is not None
@@ -3098,7 +3099,7 @@ class _Walk:
         if self.secant:
             at = tf.minimum(index * size + tf.range(size + 1), steps)
             points, widths = self._graded(tf.cast(at, dtype) / steps)
-            if self.plan.tests_equality:
+            if self.inside:
                 points = [tf.maximum(p, INSIDE) for p in points]
             if self.switching is None:
                 return points, widths
@@ -3362,7 +3363,7 @@ TAILS = (28, 21, 15, 10, 6, 3, 0)  # their depths in nats
 TAIL_SIZE = 4
 NATS = 3.0  # movement of a norm in logarithm that earns it half of the points
 LEAST_GRADED = 10  # steps for which several looks are worth their time
-INSIDE = 1e-6  # how far the path stays inside of its ends where values may jump at them
+INSIDE = 1e-6  # how far points stay from the ends of the path where values may jump at them
 MOST_READ = 25  # ops that switch; of deeper networks some tell enough, and the others take time to build
 SAMPLE = 1024  # units of a group of ops; about twice as many are looked at, at most
 

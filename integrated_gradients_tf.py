@@ -890,8 +890,7 @@ class _Plan:
         self.stacked = self.obstacle is None and self.lost is None and not loops
         known = self.rows is not None
         self.aligned = (known or self.lost is None or len(self.xs) == 1) and all(
-            y.ref() in self.row_led or (known and y.shape.rank and y.shape.as_list()[0] == self.rows)
-            for y in self.ys
+            y.ref() in self.row_led or self.rows == 1 for y in self.ys
         )
 
     @property
@@ -1617,6 +1616,12 @@ class _Rows:
         self.baked += inner.baked
         return [inner.place(t) for t in outputs]
 
+    def one_each(self, op, tensor, place):
+        """Whether what all rows share has an entry for each of so many; `op` is for that number then."""
+        dims = tensor.shape.as_list() if self.rows is not None and tensor.shape.rank else []
+        fits = place.axis < len(dims) and place == Place(place.axis) and dims[place.axis] == self.rows
+        return fits and bool(_baked(self, op, place))
+
     def is_row_number(self, tensor):
         """Whether `tensor` is `tf.range(B)`."""
         while tensor.op.type in ("Cast", "Identity", "ExpandDims", "Reshape"):
@@ -1624,7 +1629,8 @@ class _Rows:
         if tensor.op.type != "Range":
             return False
         start, stop, step = tensor.op.inputs
-        return self.ints(start) == [0] and self.ints(step) == [1] and self.sizes(stop) == [ROWS]
+        count = [ROWS if self.rows is None else Size(self.rows)]
+        return self.ints(start) == [0] and self.ints(step) == [1] and self.sizes(stop) == count
 
 
 def _not_shared(size):
@@ -1905,8 +1911,9 @@ def _reshaped_place(rows, op, at):
         static = [None if i == 0 and first else n for i, n in enumerate(after.as_list())]
         sizes = [Size(n) if n is not None and size is None else size for n, size in zip(static, sizes)]
         here = [i for i, size in enumerate(sizes) if size is None]
-        if rows.rows is not None:
-            here = [0] if first and here in ([], [0]) and place.axis == 0 else []
+        if rows.rows is not None and not (first and here in ([], [0]) and place.axis == 0):
+            return _reshaped_batch(rows, op, place)
+        here = here if rows.rows is None else [0]
     if len(here) != 1:
         return LOST
     axis = here[0]
@@ -1917,8 +1924,24 @@ def _reshaped_place(rows, op, at):
     else:
         inner = _over(_times([place.inner, *dims[place.axis + 1 :]]), _times(_open(sizes[axis + 1 :])))
     if outer is None or inner is None or (rows.rows is not None and outer != ONE):
-        return LOST
+        return LOST if rows.rows is None else _reshaped_batch(rows, op, place)
     return Place(axis, outer, inner)
+
+
+def _reshaped_batch(rows, op, place):
+    """Likewise where all sizes are numbers, and the shape is for this number of rows only."""
+    before, after = op.inputs[0].shape, op.outputs[0].shape
+    if not before.is_fully_defined() or not after.is_fully_defined() or not after.num_elements():
+        return LOST
+    before, after = before.as_list(), after.as_list()
+    outside = place.outer.number * math.prod(before[: place.axis])
+    inside = place.inner.number * math.prod(before[place.axis + 1 :])
+    for axis, size in enumerate(after):
+        outer, left = divmod(outside, math.prod(after[:axis]))
+        inner = inside // math.prod(after[axis + 1 :])
+        if not left and size == outer * rows.rows * inner:
+            return _baked(rows, op, Place(axis, Size(outer), Size(inner)))
+    return LOST
 
 
 def _open(sizes):
@@ -1955,12 +1978,15 @@ def _joined_place(rows, op, at):
     rank, packed = op.outputs[0].shape.rank, op.type == "Pack"
     along = [op.get_attr("axis")] if packed else rows.ints(op.inputs[-1])
     at = at if packed else at[:-1]
-    if along is None or rank is None or not all(isinstance(p, Place) for p in at):
+    if along is None or rank is None or not all(p is None or isinstance(p, Place) for p in at):
         return LOST
-    place, along = _meet(at), along[0] % rank
-    if packed and isinstance(place, Place):
-        return place._replace(axis=place.axis + (along <= place.axis))
-    return LOST if isinstance(place, Place) and place.axis == along else place
+    place, along = _meet([p for p in at if p is not None]), along[0] % rank
+    if isinstance(place, str) or (not packed and place.axis == along):
+        return MIX if place == MIX else LOST
+    for tensor, p in zip(op.inputs, at):
+        if p is None and not rows.one_each(op, tensor, place):
+            return LOST
+    return place._replace(axis=place.axis + (packed and along <= place.axis))
 
 
 def _parted_place(slot, along):
@@ -1986,7 +2012,7 @@ def _sliced_place(rows, op, at):
     begins, ends = (rows.sizes(t) for t in op.inputs[1:3])
     if op.type == "Slice":
         begins, ends = (s or [None] * tensor.shape.rank for s in (begins, ends))
-        return _whole(rows, tensor, place, begins[place.axis], ends[place.axis], ends[place.axis] == Size(-1))
+        return _whole(rows, op, begins[place.axis], ends[place.axis], ends[place.axis] == Size(-1))
     steps = rows.ints(op.inputs[3])
     if steps is None:
         return LOST
@@ -2007,22 +2033,23 @@ def _sliced_place(rows, op, at):
             begin = Size(0) if begin_mask >> i & 1 else begins[i]
             if shrink >> i & 1 or step != 1:
                 return MIX
-            kept = _whole(rows, tensor, place, begin, ends[i], end_mask >> i & 1)
+            kept = _whole(rows, op, begin, ends[i], end_mask >> i & 1)
             return kept._replace(axis=out) if isinstance(kept, Place) else kept
         else:
             axis, out = axis + 1, out + (not shrink >> i & 1)
     return place._replace(axis=out + place.axis - axis)
 
 
-def _whole(rows, tensor, place, begin, end, to_the_end):
+def _whole(rows, op, begin, end, to_the_end):
     """The place of what is sliced from `begin` to `end` along its rows."""
+    tensor, place = op.inputs[0], rows.place(op.inputs[0])
     whole = to_the_end or (end is not None and end == rows.size(tensor, place.axis))
     if begin is None or (whole and begin == Size(0)):
         return LOST if begin is None else place
     size = tensor.shape.as_list()[place.axis]
     known = end is not None and not begin.unknown and not end.unknown
     if known and size is not None and begin.number == 0 and end.number >= size:
-        return LOST  # whole, but of this number of rows
+        return _baked(rows, op, place)  # whole, but of this number of rows
     return MIX if to_the_end or known else LOST
 
 
@@ -2060,9 +2087,9 @@ def _gather_nd(rows, op, at):
         return MIX if rows.static(indices) is not None else LOST
     op = indices.op
     columns = op.inputs if op.type == "Pack" else list(op.inputs)[:-1] if op.type == "ConcatV2" else []
-    numbered = columns and rows.rows is None and table.axis == 0 and rows.is_row_number(columns[0])
+    numbered = columns and table.axis == 0 and rows.is_row_number(columns[0])
     others = all(rows.place(t) in (None, Place(0)) for t in columns[1:])
-    return Place(0) if numbered and others and indices.shape.rank == 2 else LOST
+    return _baked(rows, op, Place(0)) if numbered and others and indices.shape.rank == 2 else LOST
 
 
 def _one_hot_place(rows, op, at):
@@ -2169,7 +2196,7 @@ def _blocks_place(rows, op, at):
         count = Size(math.prod(block))
         split = op.type == "SpaceToBatchND"
         outer = _times([at[0].outer, count]) if split else _over(at[0].outer, count)
-        return LOST if outer is None or rows.rows is not None else at[0]._replace(outer=outer)
+        return LOST if outer is None else _baked(rows, op, at[0]._replace(outer=outer))
     spatial = at[0].axis - 1
     touched = spatial < len(block) and (block[spatial] > 1 or edges is None or np.any(edges[spatial]))
     return MIX if touched else at[0]
@@ -2207,29 +2234,30 @@ def _same(places):
 
 
 # Lists of tensors: the place is that in the stack of all. What is read out of a list over the rows is lost.
+# The shape of the elements of a list, and what a body holds, may be for a known number of rows only.
+
+
+def _baked(rows, op, places):
+    if rows.rows is not None:
+        rows.baked.append(op)
+    return places
 
 
 def _list_place(rows, op, at):
-    # Where the batch is known, the shape of the elements of a list holds it.
-    return LOST if at[0] is None or rows.rows is not None else at[0]
+    return LOST if at[0] is None else _baked(rows, op, at[0])
 
 
 def _item_place(rows, op, at):
-    if (
-        at[0] is None
-        or any(p not in (None, COUNT) for p in at[1:])
-        or not at[0].axis
-        or rows.rows is not None
-    ):
+    if at[0] is None or any(p not in (None, COUNT) for p in at[1:]) or not at[0].axis:
         return LOST
-    return at[0]._replace(axis=at[0].axis - 1)
+    return _baked(rows, op, at[0]._replace(axis=at[0].axis - 1))
 
 
 def _written_place(rows, op, at):
     whole, item = at[0], at[-1]
-    if any(at[1:-1]) or not isinstance(item, Place) or rows.rows is not None:
+    if any(at[1:-1]) or not isinstance(item, Place):
         return LOST
-    item = item._replace(axis=item.axis + 1)
+    item = _baked(rows, op, item._replace(axis=item.axis + 1))
     return item if whole in (None, item) else LOST
 
 
@@ -2249,20 +2277,22 @@ def _looped_place(rows, op, at):
         return LOST
     state = list(at)
     while True:
-        after = [_joined(t, a, b) for t, a, b in zip(op.inputs, state, rows.inside(body, state))]
+        after = [_joined(rows, op, *each) for each in zip(op.inputs, state, rows.inside(body, state))]
         if after == state:
             break
         state = after
     # A loop that goes on for as long as the rows want it, or for as many as there are, is lost.
     stops = rows.inside(cond, state)[0]
-    return LOST if stops is not None or rows.rows is not None else state
+    return LOST if stops is not None else _baked(rows, op, state)
 
 
-def _joined(tensor, before, after):
+def _joined(rows, op, tensor, before, after):
     """The place of a variable of a loop: grows from nothing to shared rows, and from there to lost."""
     if before == after:
         return before
-    if tensor.dtype == tf.variant and before is None:
+    if before is None and (
+        tensor.dtype == tf.variant or isinstance(after, Place) and rows.one_each(op, tensor, after)
+    ):
         return after
     return LOST
 
@@ -2272,7 +2302,7 @@ def _branched_place(rows, op, at):
     if at[0] is not None or None in bodies:
         return LOST
     found = [rows.inside(body, at[1:]) for body in bodies]
-    return [LOST if rows.rows is not None and any(pair) else _same(pair) for pair in zip(*found)]
+    return _baked(rows, op, [_same(pair) for pair in zip(*found)])
 
 
 # Op types, by where they leave the rows --------------------------------------------------------------

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from reference import as_graph, assert_close, brute_force, gauss_legendre, tape_gradients
+from reference import as_graph, assert_close, brute_force, gauss_legendre, midpoints, tape_gradients
 
 import integrated_gradients_tf as ig
 
@@ -239,6 +239,8 @@ ACROSS = {
     "fft": lambda x: tf.math.real(tf.transpose(tf.signal.fft(tf.cast(tf.transpose(x), tf.complex128)))),
     "reverse_sequence": lambda x: tf.reverse_sequence(x, [1, 2, 3, 3], 0, 1),
     "attention between rows": lambda x: tf.nn.softmax(tf.matmul(x[None], x[None], transpose_b=True))[0],
+    "joined to one row": lambda x: tf.reshape(tf.reshape(x, [1, -1]) @ tf.ones([12, 12], x.dtype), [3, 4]),
+    "moving average": lambda x: tf.nn.avg_pool1d(tf.reshape(x, [1, -1, 4]), 3, 1, "SAME")[0],
     "in a loop": looped,
     "in a branch": lambda x: tf.cond(FLAG, lambda: x - tf.reduce_mean(x, axis=0), lambda: x),
     "behind a merging reshape": lambda x: tf.nn.softmax(tf.reshape(x, [-1, 2]), axis=0),
@@ -267,6 +269,41 @@ def test_rows_that_belong_together_are_explained_as_one_row(name):
     one = FLAT[None]
     result = as_graph(lambda x: ig.integrated_gradients(network(x), x, None, 9, "gausslegendre"), [one], True)
     assert_close(result, brute_force(tape_gradients(network), [one], [0.0], gauss_legendre(9))[0], 1e-11)
+
+
+UNFOLLOWED = {
+    "scatter": lambda x: tf.scatter_nd([[1], [2], [0]], x, [3, 4]),
+    "segments": lambda x: tf.gather(tf.math.segment_mean(x, [0, 0, 1]), [0, 1, 0]),
+    "shifted": lambda x: x + tf.pad(x, [[1, 0], [0, 0]])[:-1],
+    "stacked": lambda x: tf.stack(tf.unstack(x, num=3)[::-1]),
+    "scanned": lambda x: tf.scan(lambda a, row: tf.tanh(a + row), x),
+}
+
+
+@BATCHES
+@pytest.mark.parametrize("name", UNFOLLOWED)
+def test_rows_that_may_have_met_lie_on_one_path(name, static):
+    """Steps of its own for each row would be no straight line for them all."""
+
+    def network(x):
+        h = tf.nn.relu(x @ W + 0.3)
+        return tf.reduce_sum(tf.nn.relu(UNFOLLOWED[name](3 * h) @ V - 0.5) @ W[:, :2], axis=1)
+
+    x = FLAT * [[0.1], [1], [5]]
+    result = as_graph(lambda x: ig.integrated_gradients(network(x), x, None, 60, "secant"), [x], static)
+    assert_close(result, brute_force(tape_gradients(network), [x], [0.0], midpoints(4000))[0], 5e-3)
+
+
+@pytest.mark.parametrize("network", INSIDE, ids=lambda f: f.__name__)
+def test_rows_of_a_static_batch_are_told_apart_inside_a_row(network):
+    def build(x):
+        y = summed(network)(x)
+        aligned.append(ig._Plan("test", y, x, None).aligned)
+        return y
+
+    aligned = []
+    as_graph(build, [X], True)
+    assert aligned == [True]
 
 
 def test_outputs_whose_rows_are_on_another_axis_are_refused():

@@ -1475,7 +1475,6 @@ class _Rows:
             return LOST
         if COUNT in at and op.type != "Reshape":  # the shape of all steps, not that of one end of an interval
             self.obstacle = self.obstacle or f"op {op.name!r}, {op.type}"
-        self.moves = any(t.ref() in self.varying for t in op.inputs)
         found = rule(self, op, at)
         return self.mixed(op, rule, at) if found == MIX else found
 
@@ -1594,7 +1593,9 @@ class _Rows:
                 graph = tf.__internal__.FuncGraph("rows")
                 with graph.as_default():
                     inputs = [
-                        t if t.dtype == tf.resource else tf.compat.v1.placeholder(t.dtype, shape)
+                        t
+                        if t.dtype == tf.resource
+                        else tf.compat.v1.placeholder(t.dtype, shape, t.op.name)  # for messages
                         for t, shape in zip(list(op.inputs)[skipped:], shapes)
                     ]
                     made = []
@@ -1602,19 +1603,19 @@ class _Rows:
                 self.bodies[key] = inputs, outputs, made, graph
         return self.bodies[key]
 
-    def inside(self, body, places):
-        """The places of what a body returns."""
+    def inside(self, body, places, moves):
+        """The places of what a body returns, and whether it varies as the inputs that `moves` tells."""
         inputs, outputs, made, graph = body
         inner = _Rows(self.function, self.rows, self.strict)
         for tensor, place in zip(inputs, places):
             if place is not None:
                 inner.places[tensor.ref()] = place
-        moving = [t for t in inputs if self.moves and isinstance(inner.place(t), Place)]
         ops = _ops_between(outputs, [t for t in inputs if t.ref() in inner.places])
+        varying = _varying(ops, [t for t, moving in zip(inputs, moves) if moving])
         with graph.as_default():
-            inner.follow(ops, _varying(ops, moving), outputs)
+            inner.follow(ops, varying, outputs)
         self.baked += inner.baked
-        return [inner.place(t) for t in outputs]
+        return [inner.place(t) for t in outputs], [t.ref() in varying for t in outputs]
 
     def one_each(self, op, tensor, place):
         """Whether what all rows share has an entry for each of so many; `op` is for that number then."""
@@ -2275,14 +2276,16 @@ def _looped_place(rows, op, at):
     cond = rows.body(op, "cond", [tf.TensorShape(s) for s in shapes])
     if body is None or cond is None:
         return LOST
-    state = list(at)
+    state, moves = list(at), [t.ref() in rows.varying for t in op.inputs]
     while True:
-        after = [_joined(rows, op, *each) for each in zip(op.inputs, state, rows.inside(body, state))]
-        if after == state:
+        places, varying = rows.inside(body, state, moves)
+        after = [_joined(rows, op, *each) for each in zip(op.inputs, state, places)]
+        varying = [a or b for a, b in zip(moves, varying)]
+        if (after, varying) == (state, moves):
             break
-        state = after
+        state, moves = after, varying
     # A loop that goes on for as long as the rows want it, or for as many as there are, is lost.
-    stops = rows.inside(cond, state)[0]
+    stops = rows.inside(cond, state, moves)[0][0]
     return LOST if stops is not None else _baked(rows, op, state)
 
 
@@ -2301,7 +2304,8 @@ def _branched_place(rows, op, at):
     bodies = [rows.body(op, n, [t.shape for t in op.inputs][1:]) for n in ("then_branch", "else_branch")]
     if at[0] is not None or None in bodies:
         return LOST
-    found = [rows.inside(body, at[1:]) for body in bodies]
+    moves = [t.ref() in rows.varying for t in op.inputs[1:]]
+    found = [rows.inside(body, at[1:], moves)[0] for body in bodies]
     return _baked(rows, op, [_same(pair) for pair in zip(*found)])
 
 

@@ -320,6 +320,9 @@ MEET_ON_OTHER_AXES = {
     "transpose": lambda x, p: x @ tf.transpose(p),
     "distances": lambda x, p: tf.reduce_sum((x[:, None] - p[None]) ** 2, axis=2),
     "tensordot": lambda x, p: tf.tensordot(x, p, [[1], [1]]),
+    "in a loop": lambda x, p: tf.while_loop(
+        lambda i, _: i < 2, lambda i, h: (i + 1, tf.tanh(tf.matmul(h, p, transpose_b=True)) @ p), (0, x)
+    )[1],
 }
 
 
@@ -346,8 +349,9 @@ def test_a_shared_argument_of_unknown_length_is_refused_or_named(name):
         lambda x, p: tf.tanh(x) + tf.reduce_max(p, axis=0),
         lambda x, p: tf.tanh(x) * tf.reduce_sum(p, axis=0),
         lambda x, p: tf.tanh(x) + tf.gather(p, tf.argmax(x, axis=1)),
+        lambda x, p: tf.while_loop(lambda i, _: i < 3, lambda i, h: (i + 1, tf.tanh(h + p[i])), (0, x))[1],
     ],
-    ids=["maximum", "sum", "table"],
+    ids=["maximum", "sum", "table", "row by row"],
 )
 def test_a_shared_argument_that_is_summarized_or_looked_up_keeps_its_value(network):
     def build(x, p):

@@ -16,6 +16,7 @@ Copyright 2026 the IntegratedGradientsTF authors. Licensed under the Apache Lice
 """
 
 import functools
+import itertools
 import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
@@ -438,7 +439,8 @@ def layer_conductance(
 
     Args:
       ys: tensor `[B]` or `[B, ...]`, or a structure; entries beyond axis 0 are summed.
-      layer: hidden tensor `[B, ...]` computed from `xs`, or a list, tuple or dict of such.
+      layer: hidden tensor `[B, ...]` computed from `xs`, or a list, tuple or dict of such, none of them
+        computed from another.
       xs, baselines, num_steps, method, grad_ys, per_row, max_rows: as for `integrated_gradients`.
       name: name scope of the nodes.
 
@@ -448,7 +450,8 @@ def layer_conductance(
       many steps for the others.
 
     Raises:
-      TypeError, ValueError: as `integrated_gradients`, also if `layer` does not depend on `xs`.
+      TypeError, ValueError: as `integrated_gradients`; ValueError also if `layer` does not depend on
+        `xs`, or one of several on another (it would be cut off from `ys`: call once for each).
 
     >>> @tf.function
     ... def f(x):
@@ -464,6 +467,13 @@ def layer_conductance(
         for tensor, given in zip(plan.layers, layers):
             if tensor.ref() not in plan.varying:
                 raise ValueError(_unconnected(function, [given], plan.xs, "layer", "xs"))
+        for (first, one), (second, other) in itertools.permutations(zip(layers, plan.layers), 2):
+            if other.ref() in _varying(_ops_between([other], [one]), [one]):
+                raise ValueError(
+                    f"{function}: layer has {second.name!r}, which is {first.name!r} again or computed from "
+                    "it, expected tensors side by side, which share the change of ys between them. Call "
+                    f"{function} once for each."
+                )
         walk = _Walk(plan, xs, baselines, num_steps, method, max_rows)
         weights = _flat_grad_ys(function, plan, ys, grad_ys)
         result = walk.conductances(weights)

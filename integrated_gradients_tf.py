@@ -341,7 +341,8 @@ def integrated_gradients(
         and held fixed along the path. One-hot rows choose a class per row.
       per_row: tensors beside `xs` with one entry per row (targets to gather, masks), which are
         repeated for every step. `None` detects placeholders and function arguments that lead with
-        the batch dimension of `xs`; a list replaces the detection, `[]` means none.
+        the batch dimension of `xs`; a list replaces the detection, `[]` means none. A random tensor in
+        it, such as the noise of a sampled code, is held as the run draws it.
       max_rows: the most rows to run through the network at once (at least `B`; `2 * B` for
         `"secant"`). `None` adapts to the size of a row.
       name: name scope of the nodes.
@@ -349,15 +350,20 @@ def integrated_gradients(
     Returns:
       The attributions, in the shape and structure of `xs`. Summed over the features of a row they
       equal F(x) - F(baseline): exactly for `"secant"`, in the limit of many steps for the others
-      (see `convergence_delta`). Branches, loops that read a `tf.TensorArray` which they write, and rarer
-      ops that no secant rule covers count with their mean gradient, and `tf.stop_gradient` (as in
-      `tf.reduce_logsumexp`) hides what it stops: there, `"secant"` too is complete only in the limit.
-      Members of `xs` that `ys` does not depend on get zeros.
+      (see `convergence_delta`). Branches of TensorFlow 1, loops that read a `tf.TensorArray` which they
+      write, and rarer ops where rows cannot be told apart count with their mean gradient, and
+      `tf.stop_gradient` hides what it stops (but for a maximum that is subtracted before exponentials and
+      cancels, as in `tf.reduce_logsumexp`): there, `"secant"` too is complete only in the limit.
+      Members of `xs` that `ys` does not depend on get zeros. Where rows cannot be followed to `ys`
+      (segments, scatters, rows looked up by unique ids), they are the attributions of the sum of `ys`
+      over all rows, along one path, a step at a time.
 
     Raises:
       TypeError: a tensor is eager, a KerasTensor or not floating, or `num_steps` is no int.
       ValueError: no differentiable path from `xs` to `ys`; rows are mixed or random in between
         (training mode); arguments that do not fit together.
+      tf.errors.InvalidArgumentError: in the run, where only the run can tell: tensors with one entry per
+        row that have other than the rows of `xs`, dropout or noise that is switched on.
 
     >>> @tf.function
     ... def f(x):
@@ -507,6 +513,7 @@ def path_gradients(
 
     Raises:
       TypeError, ValueError: as `integrated_gradients`.
+      tf.errors.InvalidArgumentError: likewise, or `ys` have other than the rows of `xs`.
 
     >>> @tf.function
     ... def f(x):
@@ -572,6 +579,7 @@ def convergence_delta(
 
     Raises:
       TypeError, ValueError: as `integrated_gradients`.
+      tf.errors.InvalidArgumentError: likewise, or `ys` have other than the rows of `xs`.
 
     >>> @tf.function
     ... def f(x):
@@ -632,6 +640,8 @@ def graph_replace(
     Raises:
       TypeError: a tensor is eager or a KerasTensor, or a dtype differs.
       ValueError: structures or shapes differ, or the ops cannot be replayed.
+      tf.errors.InvalidArgumentError: in the run, where rows cannot be followed from `xs` to `ys` and the
+        replacements have other than those of `xs`.
 
     >>> @tf.function
     ... def f(x):
@@ -1241,7 +1251,7 @@ FRAMES = {"Enter", "Exit", "NextIteration", "LoopCond", "RefEnter", "RefExit", "
 SHAPES = {"Shape", "ShapeN", "Size", "Rank"}
 LIKES = {"ZerosLike", "OnesLike"}
 BARRIERS = SHAPES | LIKES | {"StopGradient"}
-FLAT = {"Ceil", "Floor", "PyFunc", "PyFuncStateless", "Rint", "Round", "Sign"}  # of slope 0 all over
+FLAT = _types("Ceil Floor FloorDiv PyFunc PyFuncStateless Rint Round Sign TruncateDiv")  # of slope 0 all over
 ROOTS = {
     "Placeholder",
     "PlaceholderWithDefault",
@@ -3643,7 +3653,8 @@ def backpropagate(
         `.get_attr`), the same op at the other end of the interval (`None` without `other`), and one
         gradient or `None` per output; it returns one gradient or `None` per input, or a single
         tensor for the only input that leads to `xs`. The key `"default"` covers the types that are
-        not listed; without it that is TensorFlow's own gradient, or its mean at both ends.
+        not listed; without it that is TensorFlow's own gradient, or its mean at both ends, corrected so
+        that each row is complete where rows can be told apart.
       other: `(ys, xs)` at the other end of the interval, the same ops on other values, as
         `graph_replace` makes them.
       name: name scope of the nodes.

@@ -723,6 +723,7 @@ class _Plan:
         self.layers = list(through)
         self.repeated = {}  # roots as checked in the run
         self.held = {}  # ref() -> a tensor made of a random draw, and what is read instead at every step
+        self.switches = {}  # ref() -> what keeps a branch that would mix rows from being taken
         self.rows = next((t.shape.as_list()[0] for t in self.xs if t.shape.rank), None)
         self._inline_calls()
         self._find_roots(per_row)
@@ -891,8 +892,15 @@ class _Plan:
         """Follows the axis that carries the rows; refuses ops that mix them."""
         rows = _Rows(self.function, self.rows, strict)
         rows.start(self.xs + self.roots)
+        rows.switches = self.switches
         rows.numbers = {ref for ref, (_, value) in self.held.items() if value.shape.rank == 0}
         rows.follow(self.ops, self.varying, self.ys + self.layers)
+        for tensor, wanted, message in rows.dormant:
+            _, value = self.held.get(tensor.ref(), (tensor, tensor))
+            size = tf.raw_ops.Size(input=tensor)
+            asleep = size < 0 if wanted is None else tf.equal(tf.cast(tensor, tf.bool), wanted)
+            self.held[tensor.ref()] = tensor, _asserted(asleep, message, value)
+            self.switches[tensor.ref()] = wanted
         unranked = [t for t in self.xs + self.roots if t.shape.rank is None]
         self.obstacle = f"{unranked[0].name!r}, of unknown rank" if unranked else rows.obstacle
         self.places = rows.places
@@ -1438,6 +1446,8 @@ class _Rows:
         self.function, self.rows, self.strict = function, rows, strict
         self.places, self.origins, self.obstacle = {}, {}, None
         self.numbers = set()  # tensors that are replaced by a number
+        self.switches = {}  # `ref()` of the conditions of branches -> their value, where only one will do
+        self.dormant = []  # tensor, what it must be if ops that mix rows are not to run (None: dead), message
         self.parts = {}  # `ref()` of what is computed from a slice of the rows alone -> where that is
         self.baked = []  # ops that work for one number of rows only
         self.constants, self.known, self.bodies, self.library = {}, {}, {}, None
@@ -1528,10 +1538,16 @@ class _Rows:
         if begin is not None:
             self.parts.update((t.ref(), tuple(begin)) for t in op.outputs)
             return LOST
+        if self.dormant is not None and _is_conditional(op):
+            self.dormant += [(t, None, self.mixture(op)) for t in op.outputs]
+            return LOST
         self.refuse(op)
 
     def refuse(self, op):
-        raise ValueError(
+        raise ValueError(self.mixture(op))
+
+    def mixture(self, op):
+        return (
             f"{self.function}: op {op.name!r} ({op.type}) between xs and ys mixes the rows of the batch, "
             "expected rows that do not depend on one another. For batch normalization in training mode, "
             "call the model with training=False; explain an output with one entry per row, not a mean or a "
@@ -1627,6 +1643,7 @@ class _Rows:
         """The places of what a body returns, and whether it varies as the inputs that `moves` tells."""
         inputs, outputs, made, graph = body
         inner = _Rows(self.function, self.rows, self.strict)
+        inner.dormant = None  # no run can be stopped from outside of a body
         for tensor, place in zip(inputs, places):
             if place is not None:
                 inner.places[tensor.ref()] = place
@@ -2324,8 +2341,18 @@ def _branched_place(rows, op, at):
     bodies = [rows.body(op, n, [t.shape for t in op.inputs][1:]) for n in ("then_branch", "else_branch")]
     if at[0] is not None or None in bodies:
         return LOST
-    moves = [t.ref() in rows.varying for t in op.inputs[1:]]
-    found = [rows.inside(body, at[1:], moves)[0] for body in bodies]
+    moves, found, refused = [t.ref() in rows.varying for t in op.inputs[1:]], [], []
+    for taken, body in zip((True, False), bodies):
+        if rows.switches.get(op.inputs[0].ref(), taken) != taken:
+            continue
+        try:
+            found.append(rows.inside(body, at[1:], moves)[0])
+        except ValueError as error:
+            refused.append((op.inputs[0], not taken, str(error)))
+            if rows.dormant is None or len(refused) > 1 or op.inputs[0].ref() in rows.varying:
+                raise
+    if refused:
+        rows.dormant += refused
     return _baked(rows, op, [_same(pair) for pair in zip(*found)])
 
 

@@ -363,7 +363,8 @@ def integrated_gradients(
       ValueError: no differentiable path from `xs` to `ys`; rows are mixed or random in between
         (training mode); arguments that do not fit together.
       tf.errors.InvalidArgumentError: in the run, where only the run can tell: tensors with one entry per
-        row that have other than the rows of `xs`, dropout or noise that is switched on.
+        row that have other than the rows of `xs`; dropout, noise or batch normalization in training mode
+        that is switched on.
 
     >>> @tf.function
     ... def f(x):
@@ -722,7 +723,7 @@ class _Plan:
         self.ys = _flat_outputs(function, ys, explain)
         self.layers = list(through)
         self.repeated = {}  # roots as checked in the run
-        self.held = {}  # ref() -> a tensor made of a random draw, and what is read instead at every step
+        self.held = {}  # ref() -> a tensor (of a random draw, a switch), and what is read instead at every step
         self.switches = {}  # ref() -> what keeps a branch that would mix rows from being taken
         self.rows = next((t.shape.as_list()[0] for t in self.xs if t.shape.rank), None)
         self._inline_calls()

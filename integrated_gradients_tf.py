@@ -723,7 +723,7 @@ class _Plan:
         self.ys = _flat_outputs(function, ys, explain)
         self.layers = list(through)
         self.repeated = {}  # roots as checked in the run
-        self.held = {}  # ref() -> a tensor (of a random draw, a switch), and what is read instead at every step
+        self.held = {}  # ref() -> a tensor (a random draw, a switch), and what is read instead at every step
         self.switches = {}  # ref() -> what keeps a branch that would mix rows from being taken
         self.rows = next((t.shape.as_list()[0] for t in self.xs if t.shape.rank), None)
         self._inline_calls()

@@ -16,6 +16,7 @@ Copyright 2026 the IntegratedGradientsTF authors. Licensed under the Apache Lice
 """
 
 import functools
+import itertools
 import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
@@ -340,7 +341,8 @@ def integrated_gradients(
         and held fixed along the path. One-hot rows choose a class per row.
       per_row: tensors beside `xs` with one entry per row (targets to gather, masks), which are
         repeated for every step. `None` detects placeholders and function arguments that lead with
-        the batch dimension of `xs`; a list replaces the detection, `[]` means none.
+        the batch dimension of `xs`; a list replaces the detection, `[]` means none. A random tensor in
+        it, such as the noise of a sampled code, is held as the run draws it.
       max_rows: the most rows to run through the network at once (at least `B`; `2 * B` for
         `"secant"`). `None` adapts to the size of a row.
       name: name scope of the nodes.
@@ -348,15 +350,21 @@ def integrated_gradients(
     Returns:
       The attributions, in the shape and structure of `xs`. Summed over the features of a row they
       equal F(x) - F(baseline): exactly for `"secant"`, in the limit of many steps for the others
-      (see `convergence_delta`). Branches, loops that read a `tf.TensorArray` which they write, and rarer
-      ops that no secant rule covers count with their mean gradient, and `tf.stop_gradient` (as in
-      `tf.reduce_logsumexp`) hides what it stops: there, `"secant"` too is complete only in the limit.
-      Members of `xs` that `ys` does not depend on get zeros.
+      (see `convergence_delta`). Branches of TensorFlow 1, loops that read a `tf.TensorArray` which they
+      write, and rarer ops where rows cannot be told apart count with their mean gradient, and
+      `tf.stop_gradient` hides what it stops (but for a maximum that is subtracted before exponentials and
+      cancels, as in `tf.reduce_logsumexp`): there, `"secant"` too is complete only in the limit.
+      Members of `xs` that `ys` does not depend on get zeros. Where rows cannot be followed to `ys`
+      (segments, scatters, rows looked up by unique ids), they are the attributions of the sum of `ys`
+      over all rows, along one path, a step at a time.
 
     Raises:
       TypeError: a tensor is eager, a KerasTensor or not floating, or `num_steps` is no int.
       ValueError: no differentiable path from `xs` to `ys`; rows are mixed or random in between
         (training mode); arguments that do not fit together.
+      tf.errors.InvalidArgumentError: in the run, where only the run can tell: tensors with one entry per
+        row that have other than the rows of `xs`; dropout, noise or batch normalization in training mode
+        that is switched on.
 
     >>> @tf.function
     ... def f(x):
@@ -438,7 +446,8 @@ def layer_conductance(
 
     Args:
       ys: tensor `[B]` or `[B, ...]`, or a structure; entries beyond axis 0 are summed.
-      layer: hidden tensor `[B, ...]` computed from `xs`, or a list, tuple or dict of such.
+      layer: hidden tensor `[B, ...]` computed from `xs`, or a list, tuple or dict of such, none of them
+        computed from another.
       xs, baselines, num_steps, method, grad_ys, per_row, max_rows: as for `integrated_gradients`.
       name: name scope of the nodes.
 
@@ -448,7 +457,8 @@ def layer_conductance(
       many steps for the others.
 
     Raises:
-      TypeError, ValueError: as `integrated_gradients`, also if `layer` does not depend on `xs`.
+      TypeError, ValueError: as `integrated_gradients`; ValueError also if `layer` does not depend on
+        `xs`, or one of several on another (it would be cut off from `ys`: call once for each).
 
     >>> @tf.function
     ... def f(x):
@@ -464,6 +474,13 @@ def layer_conductance(
         for tensor, given in zip(plan.layers, layers):
             if tensor.ref() not in plan.varying:
                 raise ValueError(_unconnected(function, [given], plan.xs, "layer", "xs"))
+        for (first, one), (second, other) in itertools.permutations(zip(layers, plan.layers), 2):
+            if other.ref() in _varying(_ops_between([other], [one]), [one]):
+                raise ValueError(
+                    f"{function}: layer has {second.name!r}, which is {first.name!r} again or computed from "
+                    "it, expected tensors side by side, which share the change of ys between them. Call "
+                    f"{function} once for each."
+                )
         walk = _Walk(plan, xs, baselines, num_steps, method, max_rows)
         weights = _flat_grad_ys(function, plan, ys, grad_ys)
         result = walk.conductances(weights)
@@ -497,6 +514,7 @@ def path_gradients(
 
     Raises:
       TypeError, ValueError: as `integrated_gradients`.
+      tf.errors.InvalidArgumentError: likewise, or `ys` have other than the rows of `xs`.
 
     >>> @tf.function
     ... def f(x):
@@ -562,6 +580,7 @@ def convergence_delta(
 
     Raises:
       TypeError, ValueError: as `integrated_gradients`.
+      tf.errors.InvalidArgumentError: likewise, or `ys` have other than the rows of `xs`.
 
     >>> @tf.function
     ... def f(x):
@@ -622,6 +641,8 @@ def graph_replace(
     Raises:
       TypeError: a tensor is eager or a KerasTensor, or a dtype differs.
       ValueError: structures or shapes differ, or the ops cannot be replayed.
+      tf.errors.InvalidArgumentError: in the run, where rows cannot be followed from `xs` to `ys` and the
+        replacements have other than those of `xs`.
 
     >>> @tf.function
     ... def f(x):
@@ -702,7 +723,8 @@ class _Plan:
         self.ys = _flat_outputs(function, ys, explain)
         self.layers = list(through)
         self.repeated = {}  # roots as checked in the run
-        self.held = {}  # ref() -> a tensor made of a random draw, and what is read instead at every step
+        self.held = {}  # ref() -> a tensor (a random draw, a switch), and what is read instead at every step
+        self.switches = {}  # ref() -> what keeps a branch that would mix rows from being taken
         self.rows = next((t.shape.as_list()[0] for t in self.xs if t.shape.rank), None)
         self._inline_calls()
         self._find_roots(per_row)
@@ -871,8 +893,15 @@ class _Plan:
         """Follows the axis that carries the rows; refuses ops that mix them."""
         rows = _Rows(self.function, self.rows, strict)
         rows.start(self.xs + self.roots)
+        rows.switches = self.switches
         rows.numbers = {ref for ref, (_, value) in self.held.items() if value.shape.rank == 0}
         rows.follow(self.ops, self.varying, self.ys + self.layers)
+        for tensor, wanted, message in rows.dormant:
+            _, value = self.held.get(tensor.ref(), (tensor, tensor))
+            size = tf.raw_ops.Size(input=tensor)
+            asleep = size < 0 if wanted is None else tf.equal(tf.cast(tensor, tf.bool), wanted)
+            self.held[tensor.ref()] = tensor, _asserted(asleep, message, value)
+            self.switches[tensor.ref()] = wanted
         unranked = [t for t in self.xs + self.roots if t.shape.rank is None]
         self.obstacle = f"{unranked[0].name!r}, of unknown rank" if unranked else rows.obstacle
         self.places = rows.places
@@ -890,8 +919,7 @@ class _Plan:
         self.stacked = self.obstacle is None and self.lost is None and not loops
         known = self.rows is not None
         self.aligned = (known or self.lost is None or len(self.xs) == 1) and all(
-            y.ref() in self.row_led or (known and y.shape.rank and y.shape.as_list()[0] == self.rows)
-            for y in self.ys
+            y.ref() in self.row_led or self.rows == 1 for y in self.ys
         )
 
     @property
@@ -1257,7 +1285,7 @@ FRAMES = {"Enter", "Exit", "NextIteration", "LoopCond", "RefEnter", "RefExit", "
 SHAPES = {"Shape", "ShapeN", "Size", "Rank"}
 LIKES = {"ZerosLike", "OnesLike"}
 BARRIERS = SHAPES | LIKES | {"StopGradient"}
-FLAT = {"Ceil", "Floor", "PyFunc", "PyFuncStateless", "Rint", "Round", "Sign"}  # of slope 0 all over
+FLAT = _types("Ceil Floor FloorDiv PyFunc PyFuncStateless Rint Round Sign TruncateDiv")  # of slope 0 all over
 ROOTS = {
     "Placeholder",
     "PlaceholderWithDefault",
@@ -1463,6 +1491,8 @@ class _Rows:
         self.function, self.rows, self.strict = function, rows, strict
         self.places, self.origins, self.obstacle = {}, {}, None
         self.numbers = set()  # tensors that are replaced by a number
+        self.switches = {}  # `ref()` of the conditions of branches -> their value, where only one will do
+        self.dormant = []  # tensor, what it must be if ops that mix rows are not to run (None: dead), message
         self.parts = {}  # `ref()` of what is computed from a slice of the rows alone -> where that is
         self.baked = []  # ops that work for one number of rows only
         self.constants, self.known, self.bodies, self.library = {}, {}, {}, None
@@ -1520,7 +1550,6 @@ class _Rows:
             return LOST
         if COUNT in at and op.type != "Reshape":  # the shape of all steps, not that of one end of an interval
             self.obstacle = self.obstacle or f"op {op.name!r}, {op.type}"
-        self.moves = any(t.ref() in self.varying for t in op.inputs)
         found = rule(self, op, at)
         return self.mixed(op, rule, at) if found == MIX else found
 
@@ -1554,10 +1583,16 @@ class _Rows:
         if begin is not None:
             self.parts.update((t.ref(), tuple(begin)) for t in op.outputs)
             return LOST
+        if self.dormant is not None and _is_conditional(op):
+            self.dormant += [(t, None, self.mixture(op)) for t in op.outputs]
+            return LOST
         self.refuse(op)
 
     def refuse(self, op):
-        raise ValueError(
+        raise ValueError(self.mixture(op))
+
+    def mixture(self, op):
+        return (
             f"{self.function}: op {op.name!r} ({op.type}) between xs and ys mixes the rows of the batch, "
             "expected rows that do not depend on one another. For batch normalization in training mode, "
             "call the model with training=False; explain an output with one entry per row, not a mean or a "
@@ -1639,7 +1674,9 @@ class _Rows:
                 graph = tf.__internal__.FuncGraph("rows")
                 with graph.as_default():
                     inputs = [
-                        t if t.dtype == tf.resource else tf.compat.v1.placeholder(t.dtype, shape)
+                        t
+                        if t.dtype == tf.resource
+                        else tf.compat.v1.placeholder(t.dtype, shape, t.op.name)  # for messages
                         for t, shape in zip(list(op.inputs)[skipped:], shapes)
                     ]
                     made = []
@@ -1647,19 +1684,26 @@ class _Rows:
                 self.bodies[key] = inputs, outputs, made, graph
         return self.bodies[key]
 
-    def inside(self, body, places):
-        """The places of what a body returns."""
+    def inside(self, body, places, moves):
+        """The places of what a body returns, and whether it varies as the inputs that `moves` tells."""
         inputs, outputs, made, graph = body
         inner = _Rows(self.function, self.rows, self.strict)
+        inner.dormant = None  # no run can be stopped from outside of a body
         for tensor, place in zip(inputs, places):
             if place is not None:
                 inner.places[tensor.ref()] = place
-        moving = [t for t in inputs if self.moves and isinstance(inner.place(t), Place)]
         ops = _ops_between(outputs, [t for t in inputs if t.ref() in inner.places])
+        varying = _varying(ops, [t for t, moving in zip(inputs, moves) if moving])
         with graph.as_default():
-            inner.follow(ops, _varying(ops, moving), outputs)
+            inner.follow(ops, varying, outputs)
         self.baked += inner.baked
-        return [inner.place(t) for t in outputs]
+        return [inner.place(t) for t in outputs], [t.ref() in varying for t in outputs]
+
+    def one_each(self, op, tensor, place):
+        """Whether what all rows share has an entry for each of so many; `op` is for that number then."""
+        dims = tensor.shape.as_list() if self.rows is not None and tensor.shape.rank else []
+        fits = place.axis < len(dims) and place == Place(place.axis) and dims[place.axis] == self.rows
+        return fits and bool(_baked(self, op, place))
 
     def is_row_number(self, tensor):
         """Whether `tensor` is `tf.range(B)`."""
@@ -1668,7 +1712,8 @@ class _Rows:
         if tensor.op.type != "Range":
             return False
         start, stop, step = tensor.op.inputs
-        return self.ints(start) == [0] and self.ints(step) == [1] and self.sizes(stop) == [ROWS]
+        count = [ROWS if self.rows is None else Size(self.rows)]
+        return self.ints(start) == [0] and self.ints(step) == [1] and self.sizes(stop) == count
 
 
 def _not_shared(size):
@@ -1949,8 +1994,9 @@ def _reshaped_place(rows, op, at):
         static = [None if i == 0 and first else n for i, n in enumerate(after.as_list())]
         sizes = [Size(n) if n is not None and size is None else size for n, size in zip(static, sizes)]
         here = [i for i, size in enumerate(sizes) if size is None]
-        if rows.rows is not None:
-            here = [0] if first and here in ([], [0]) and place.axis == 0 else []
+        if rows.rows is not None and not (first and here in ([], [0]) and place.axis == 0):
+            return _reshaped_batch(rows, op, place)
+        here = here if rows.rows is None else [0]
     if len(here) != 1:
         return LOST
     axis = here[0]
@@ -1961,8 +2007,24 @@ def _reshaped_place(rows, op, at):
     else:
         inner = _over(_times([place.inner, *dims[place.axis + 1 :]]), _times(_open(sizes[axis + 1 :])))
     if outer is None or inner is None or (rows.rows is not None and outer != ONE):
-        return LOST
+        return LOST if rows.rows is None else _reshaped_batch(rows, op, place)
     return Place(axis, outer, inner)
+
+
+def _reshaped_batch(rows, op, place):
+    """Likewise where all sizes are numbers, and the shape is for this number of rows only."""
+    before, after = op.inputs[0].shape, op.outputs[0].shape
+    if not before.is_fully_defined() or not after.is_fully_defined() or not after.num_elements():
+        return LOST
+    before, after = before.as_list(), after.as_list()
+    outside = place.outer.number * math.prod(before[: place.axis])
+    inside = place.inner.number * math.prod(before[place.axis + 1 :])
+    for axis, size in enumerate(after):
+        outer, left = divmod(outside, math.prod(after[:axis]))
+        inner = inside // math.prod(after[axis + 1 :])
+        if not left and size == outer * rows.rows * inner:
+            return _baked(rows, op, Place(axis, Size(outer), Size(inner)))
+    return LOST
 
 
 def _open(sizes):
@@ -1999,12 +2061,15 @@ def _joined_place(rows, op, at):
     rank, packed = op.outputs[0].shape.rank, op.type == "Pack"
     along = [op.get_attr("axis")] if packed else rows.ints(op.inputs[-1])
     at = at if packed else at[:-1]
-    if along is None or rank is None or not all(isinstance(p, Place) for p in at):
+    if along is None or rank is None or not all(p is None or isinstance(p, Place) for p in at):
         return LOST
-    place, along = _meet(at), along[0] % rank
-    if packed and isinstance(place, Place):
-        return place._replace(axis=place.axis + (along <= place.axis))
-    return LOST if isinstance(place, Place) and place.axis == along else place
+    place, along = _meet([p for p in at if p is not None]), along[0] % rank
+    if isinstance(place, str) or (not packed and place.axis == along):
+        return MIX if place == MIX else LOST
+    for tensor, p in zip(op.inputs, at):
+        if p is None and not rows.one_each(op, tensor, place):
+            return LOST
+    return place._replace(axis=place.axis + (packed and along <= place.axis))
 
 
 def _parted_place(slot, along):
@@ -2030,7 +2095,7 @@ def _sliced_place(rows, op, at):
     begins, ends = (rows.sizes(t) for t in op.inputs[1:3])
     if op.type == "Slice":
         begins, ends = (s or [None] * tensor.shape.rank for s in (begins, ends))
-        return _whole(rows, tensor, place, begins[place.axis], ends[place.axis], ends[place.axis] == Size(-1))
+        return _whole(rows, op, begins[place.axis], ends[place.axis], ends[place.axis] == Size(-1))
     steps = rows.ints(op.inputs[3])
     if steps is None:
         return LOST
@@ -2051,22 +2116,23 @@ def _sliced_place(rows, op, at):
             begin = Size(0) if begin_mask >> i & 1 else begins[i]
             if shrink >> i & 1 or step != 1:
                 return MIX
-            kept = _whole(rows, tensor, place, begin, ends[i], end_mask >> i & 1)
+            kept = _whole(rows, op, begin, ends[i], end_mask >> i & 1)
             return kept._replace(axis=out) if isinstance(kept, Place) else kept
         else:
             axis, out = axis + 1, out + (not shrink >> i & 1)
     return place._replace(axis=out + place.axis - axis)
 
 
-def _whole(rows, tensor, place, begin, end, to_the_end):
+def _whole(rows, op, begin, end, to_the_end):
     """The place of what is sliced from `begin` to `end` along its rows."""
+    tensor, place = op.inputs[0], rows.place(op.inputs[0])
     whole = to_the_end or (end is not None and end == rows.size(tensor, place.axis))
     if begin is None or (whole and begin == Size(0)):
         return LOST if begin is None else place
     size = tensor.shape.as_list()[place.axis]
     known = end is not None and not begin.unknown and not end.unknown
     if known and size is not None and begin.number == 0 and end.number >= size:
-        return LOST  # whole, but of this number of rows
+        return _baked(rows, op, place)  # whole, but of this number of rows
     return MIX if to_the_end or known else LOST
 
 
@@ -2104,9 +2170,9 @@ def _gather_nd(rows, op, at):
         return MIX if rows.static(indices) is not None else LOST
     op = indices.op
     columns = op.inputs if op.type == "Pack" else list(op.inputs)[:-1] if op.type == "ConcatV2" else []
-    numbered = columns and rows.rows is None and table.axis == 0 and rows.is_row_number(columns[0])
+    numbered = columns and table.axis == 0 and rows.is_row_number(columns[0])
     others = all(rows.place(t) in (None, Place(0)) for t in columns[1:])
-    return Place(0) if numbered and others and indices.shape.rank == 2 else LOST
+    return _baked(rows, op, Place(0)) if numbered and others and indices.shape.rank == 2 else LOST
 
 
 def _one_hot_place(rows, op, at):
@@ -2213,7 +2279,7 @@ def _blocks_place(rows, op, at):
         count = Size(math.prod(block))
         split = op.type == "SpaceToBatchND"
         outer = _times([at[0].outer, count]) if split else _over(at[0].outer, count)
-        return LOST if outer is None or rows.rows is not None else at[0]._replace(outer=outer)
+        return LOST if outer is None else _baked(rows, op, at[0]._replace(outer=outer))
     spatial = at[0].axis - 1
     touched = spatial < len(block) and (block[spatial] > 1 or edges is None or np.any(edges[spatial]))
     return MIX if touched else at[0]
@@ -2251,29 +2317,30 @@ def _same(places):
 
 
 # Lists of tensors: the place is that in the stack of all. What is read out of a list over the rows is lost.
+# The shape of the elements of a list, and what a body holds, may be for a known number of rows only.
+
+
+def _baked(rows, op, places):
+    if rows.rows is not None:
+        rows.baked.append(op)
+    return places
 
 
 def _list_place(rows, op, at):
-    # Where the batch is known, the shape of the elements of a list holds it.
-    return LOST if at[0] is None or rows.rows is not None else at[0]
+    return LOST if at[0] is None else _baked(rows, op, at[0])
 
 
 def _item_place(rows, op, at):
-    if (
-        at[0] is None
-        or any(p not in (None, COUNT) for p in at[1:])
-        or not at[0].axis
-        or rows.rows is not None
-    ):
+    if at[0] is None or any(p not in (None, COUNT) for p in at[1:]) or not at[0].axis:
         return LOST
-    return at[0]._replace(axis=at[0].axis - 1)
+    return _baked(rows, op, at[0]._replace(axis=at[0].axis - 1))
 
 
 def _written_place(rows, op, at):
     whole, item = at[0], at[-1]
-    if any(at[1:-1]) or not isinstance(item, Place) or rows.rows is not None:
+    if any(at[1:-1]) or not isinstance(item, Place):
         return LOST
-    item = item._replace(axis=item.axis + 1)
+    item = _baked(rows, op, item._replace(axis=item.axis + 1))
     return item if whole in (None, item) else LOST
 
 
@@ -2291,22 +2358,26 @@ def _looped_place(rows, op, at):
     cond = rows.body(op, "cond", [tf.TensorShape(s) for s in shapes])
     if body is None or cond is None:
         return LOST
-    state = list(at)
+    state, moves = list(at), [t.ref() in rows.varying for t in op.inputs]
     while True:
-        after = [_joined(t, a, b) for t, a, b in zip(op.inputs, state, rows.inside(body, state))]
-        if after == state:
+        places, varying = rows.inside(body, state, moves)
+        after = [_joined(rows, op, *each) for each in zip(op.inputs, state, places)]
+        varying = [a or b for a, b in zip(moves, varying)]
+        if (after, varying) == (state, moves):
             break
-        state = after
+        state, moves = after, varying
     # A loop that goes on for as long as the rows want it, or for as many as there are, is lost.
-    stops = rows.inside(cond, state)[0]
-    return LOST if stops is not None or rows.rows is not None else state
+    stops = rows.inside(cond, state, moves)[0][0]
+    return LOST if stops is not None else _baked(rows, op, state)
 
 
-def _joined(tensor, before, after):
+def _joined(rows, op, tensor, before, after):
     """The place of a variable of a loop: grows from nothing to shared rows, and from there to lost."""
     if before == after:
         return before
-    if tensor.dtype == tf.variant and before is None:
+    if before is None and (
+        tensor.dtype == tf.variant or isinstance(after, Place) and rows.one_each(op, tensor, after)
+    ):
         return after
     return LOST
 
@@ -2315,8 +2386,19 @@ def _branched_place(rows, op, at):
     bodies = [rows.body(op, n, [t.shape for t in op.inputs][1:]) for n in ("then_branch", "else_branch")]
     if at[0] is not None or None in bodies:
         return LOST
-    found = [rows.inside(body, at[1:]) for body in bodies]
-    return [LOST if rows.rows is not None and any(pair) else _same(pair) for pair in zip(*found)]
+    moves, found, refused = [t.ref() in rows.varying for t in op.inputs[1:]], [], []
+    for taken, body in zip((True, False), bodies):
+        if rows.switches.get(op.inputs[0].ref(), taken) != taken:
+            continue
+        try:
+            found.append(rows.inside(body, at[1:], moves)[0])
+        except ValueError as error:
+            refused.append((op.inputs[0], not taken, str(error)))
+            if rows.dormant is None or len(refused) > 1 or op.inputs[0].ref() in rows.varying:
+                raise
+    if refused:
+        rows.dormant += refused
+    return _baked(rows, op, [_same(pair) for pair in zip(*found)])
 
 
 # Op types, by where they leave the rows --------------------------------------------------------------
@@ -3712,7 +3794,8 @@ def backpropagate(
         `.get_attr`), the same op at the other end of the interval (`None` without `other`), and one
         gradient or `None` per output; it returns one gradient or `None` per input, or a single
         tensor for the only input that leads to `xs`. The key `"default"` covers the types that are
-        not listed; without it that is TensorFlow's own gradient, or its mean at both ends.
+        not listed; without it that is TensorFlow's own gradient, or its mean at both ends, corrected so
+        that each row is complete where rows can be told apart.
       other: `(ys, xs)` at the other end of the interval, the same ops on other values, as
         `graph_replace` makes them.
       name: name scope of the nodes.

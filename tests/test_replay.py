@@ -498,6 +498,29 @@ class TestLayers:
         expected = change(network, baseline=np.full((1, 4), 0.5))
         np.testing.assert_allclose(a.sum(axis=1) + b.sum(axis=1), expected, atol=1e-12)
 
+    @pytest.mark.parametrize("through", [tf.identity, lambda h: tf.nn.relu(h) + h, lambda h: h])
+    def test_a_layer_that_another_one_is_computed_from_is_refused(self, through):
+        def build(x):
+            first = tf.nn.relu(x, name="first")
+            second = through(first)
+            return ig.layer_conductance(tf.reduce_sum(second, 1), {"a": second, "b": first}, x)
+
+        with pytest.raises(
+            ValueError, match="layer has .* 'first:0' again or computed from it.*once for each"
+        ):
+            as_graph(build, [np.ones([2, 3], np.float32)], False)
+
+    def test_layers_of_which_one_gives_another_no_more_than_its_shape_share_the_change(self):
+        def build(x):
+            first = tf.nn.relu(x[:, :2])
+            second = tf.tanh(x[:, 2:]) + tf.zeros_like(first)
+            return ig.layer_conductance(tf.reduce_sum(first * second, 1), [first, second], x, num_steps=20)
+
+        one, other = as_graph(build, [np.array([[1.0, 2.0, 0.5, -1.0]])], True)
+        change = np.tanh([[0.5, -1.0]]) * [[1.0, 2.0]]
+        np.testing.assert_allclose(one + other, change, atol=1e-12)
+        assert np.abs(one).min() > 0.1 and np.abs(other).min() > 0.1
+
     def test_a_layer_apart_from_the_input_is_refused(self):
         def build(x, other):
             h = tf.tanh(other)

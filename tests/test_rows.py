@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from reference import as_graph, assert_close, brute_force, gauss_legendre, tape_gradients
+from reference import as_graph, assert_close, brute_force, gauss_legendre, midpoints, tape_gradients
 
 import integrated_gradients_tf as ig
 
@@ -239,8 +239,10 @@ ACROSS = {
     "fft": lambda x: tf.math.real(tf.transpose(tf.signal.fft(tf.cast(tf.transpose(x), tf.complex128)))),
     "reverse_sequence": lambda x: tf.reverse_sequence(x, [1, 2, 3, 3], 0, 1),
     "attention between rows": lambda x: tf.nn.softmax(tf.matmul(x[None], x[None], transpose_b=True))[0],
+    "joined to one row": lambda x: tf.reshape(tf.reshape(x, [1, -1]) @ tf.ones([12, 12], x.dtype), [3, 4]),
+    "moving average": lambda x: tf.nn.avg_pool1d(tf.reshape(x, [1, -1, 4]), 3, 1, "SAME")[0],
     "in a loop": looped,
-    "in a branch": lambda x: tf.cond(FLAG, lambda: x - tf.reduce_mean(x, axis=0), lambda: x),
+    "in both branches": lambda x: tf.cond(FLAG, lambda: x - tf.reduce_mean(x, axis=0), lambda: x * x[:1]),
     "behind a merging reshape": lambda x: tf.nn.softmax(tf.reshape(x, [-1, 2]), axis=0),
 }
 
@@ -269,9 +271,108 @@ def test_rows_that_belong_together_are_explained_as_one_row(name):
     assert_close(result, brute_force(tape_gradients(network), [one], [0.0], gauss_legendre(9))[0], 1e-11)
 
 
+UNFOLLOWED = {
+    "scatter": lambda x: tf.scatter_nd([[1], [2], [0]], x, [3, 4]),
+    "segments": lambda x: tf.gather(tf.math.segment_mean(x, [0, 0, 1]), [0, 1, 0]),
+    "shifted": lambda x: x + tf.pad(x, [[1, 0], [0, 0]])[:-1],
+    "stacked": lambda x: tf.stack(tf.unstack(x, num=3)[::-1]),
+    "scanned": lambda x: tf.scan(lambda a, row: tf.tanh(a + row), x),
+}
+
+
+@BATCHES
+@pytest.mark.parametrize("name", UNFOLLOWED)
+def test_rows_that_may_have_met_lie_on_one_path(name, static):
+    """Steps of its own for each row would be no straight line for them all."""
+
+    def network(x):
+        h = tf.nn.relu(x @ W + 0.3)
+        return tf.reduce_sum(tf.nn.relu(UNFOLLOWED[name](3 * h) @ V - 0.5) @ W[:, :2], axis=1)
+
+    x = FLAT * [[0.1], [1], [5]]
+    result = as_graph(lambda x: ig.integrated_gradients(network(x), x, None, 60, "secant"), [x], static)
+    assert_close(result, brute_force(tape_gradients(network), [x], [0.0], midpoints(4000))[0], 5e-3)
+
+
+@pytest.mark.parametrize("network", INSIDE, ids=lambda f: f.__name__)
+def test_rows_of_a_static_batch_are_told_apart_inside_a_row(network):
+    def build(x):
+        y = summed(network)(x)
+        aligned.append(ig._Plan("test", y, x, None).aligned)
+        return y
+
+    aligned = []
+    as_graph(build, [X], True)
+    assert aligned == [True]
+
+
 def test_outputs_whose_rows_are_on_another_axis_are_refused():
     with pytest.raises(ValueError, match="ys .* its rows on axis 1, expected"):
         as_graph(lambda x: ig.integrated_gradients(tf.transpose(tf.tanh(x)), x), [FLAT], False)
+
+
+class TestMixturesThatAreOff:
+    """Batch normalization as networks of TensorFlow 1 switch it, by a placeholder."""
+
+    MEAN, VARIANCE = [0.2, -0.1, 0.0, 0.3], [0.5, 1.5, 0.7, 1.0]
+
+    def by_hand(self, h, training):
+        fixed = tf.constant(self.MEAN), tf.constant(self.VARIANCE)
+        mean, variance = tf.cond(training, lambda: tf.nn.moments(h, [0]), lambda: fixed)
+        return tf.nn.batch_normalization(h, mean, variance, None, None, 1e-3)
+
+    def fused(self, h, training):
+        h = tf.reshape(h, [-1, 1, 1, 4])
+
+        def norm(now, *fixed):
+            return v1.nn.fused_batch_norm(h, [1.0] * 4, [0.0] * 4, *fixed, is_training=now)[0]
+
+        fixed = tf.constant(self.MEAN), tf.constant(self.VARIANCE)
+        return tf.reshape(tf.cond(training, lambda: norm(True), lambda: norm(False, *fixed)), [-1, 4])
+
+    def alone(self, x):
+        h = tf.nn.relu(x @ W)
+        h = (h - np.array(self.MEAN)) / np.sqrt(np.array(self.VARIANCE) + 1e-3)
+        return tf.reduce_sum(tf.tanh(h @ V), axis=1)
+
+    @BATCHES
+    @pytest.mark.parametrize("version", [1, 2])
+    @pytest.mark.parametrize("norm", ["by_hand", "fused"])
+    def test_they_are_explained_when_off_and_refused_by_the_run_when_on(self, norm, version, static):
+        expected = brute_force(tape_gradients(self.alone), [FLAT], [0.0], midpoints(500))[0]
+        with tf.Graph().as_default(), v1.Session() as session:
+            x, training = v1.placeholder(tf.float32, [3 if static else None, 4]), v1.placeholder(tf.bool, [])
+            (v1.disable_control_flow_v2 if version == 1 else v1.enable_control_flow_v2)()
+            try:
+                h = tf.nn.relu(x @ tf.constant(W, tf.float32))
+                h = getattr(self, norm)(h, training)
+            finally:
+                v1.enable_control_flow_v2()
+            ys = tf.reduce_sum(tf.tanh(h @ tf.constant(V, tf.float32)), axis=1)
+            result = ig.integrated_gradients(ys, x)
+            found = session.run(result, {x: FLAT, training: False})
+            assert_close(found, expected, 2e-3)
+            with pytest.raises(tf.errors.InvalidArgumentError, match="mixes the rows.*training=False"):
+                session.run(result, {x: FLAT, training: True})
+
+    def test_steps_stay_together_beside_them(self):
+        with tf.Graph().as_default():
+            x, training = v1.placeholder(tf.float32, [None, 4]), v1.placeholder(tf.bool, [])
+            h = self.by_hand(tf.nn.relu(x), training)
+            assert ig._Plan("test", tf.reduce_sum(h, axis=1), x, None).stackable
+
+    def test_branches_that_mix_either_way_are_both_checked(self):
+        def build(x, first):
+            def whole():
+                return x - tf.reduce_mean(x, axis=0)
+
+            switch = first[0]
+            h = tf.cond(switch, whole, lambda: x) + tf.cond(switch, lambda: x, whole)
+            return ig.integrated_gradients(tf.reduce_sum(h**2, axis=1), x, per_row=[])
+
+        for value in (True, False):
+            with pytest.raises(tf.errors.InvalidArgumentError, match="mixes the rows"):
+                as_graph(build, [FLAT, np.array([value])], True)
 
 
 # Tensors beside xs ----------------------------------------------------------------------------------
@@ -283,6 +384,9 @@ MEET_ON_OTHER_AXES = {
     "transpose": lambda x, p: x @ tf.transpose(p),
     "distances": lambda x, p: tf.reduce_sum((x[:, None] - p[None]) ** 2, axis=2),
     "tensordot": lambda x, p: tf.tensordot(x, p, [[1], [1]]),
+    "in a loop": lambda x, p: tf.while_loop(
+        lambda i, _: i < 2, lambda i, h: (i + 1, tf.tanh(tf.matmul(h, p, transpose_b=True)) @ p), (0, x)
+    )[1],
 }
 
 
@@ -309,8 +413,9 @@ def test_a_shared_argument_of_unknown_length_is_refused_or_named(name):
         lambda x, p: tf.tanh(x) + tf.reduce_max(p, axis=0),
         lambda x, p: tf.tanh(x) * tf.reduce_sum(p, axis=0),
         lambda x, p: tf.tanh(x) + tf.gather(p, tf.argmax(x, axis=1)),
+        lambda x, p: tf.while_loop(lambda i, _: i < 3, lambda i, h: (i + 1, tf.tanh(h + p[i])), (0, x))[1],
     ],
-    ids=["maximum", "sum", "table"],
+    ids=["maximum", "sum", "table", "row by row"],
 )
 def test_a_shared_argument_that_is_summarized_or_looked_up_keeps_its_value(network):
     def build(x, p):

@@ -1415,8 +1415,10 @@ class _Rows:
       obstacle: the first op that does not keep the rows step-major on axis 0, described.
     """
 
-    def __init__(self, function, rows, strict):
-        self.function, self.rows, self.strict = function, rows, strict
+    def __init__(self, function, rows, strict, multiplied=True):
+        self.function, self.rows, self.strict, self.multiplied = function, rows, strict, multiplied
+        # Shapes in loops and lists hold the number of rows, which matters where that is multiplied.
+        self.baked_in = multiplied and rows is not None
         self.places, self.origins, self.obstacle = {}, {}, None
         self.numbers = set()  # tensors that are replaced by a number
         self.parts = {}  # `ref()` of what is computed from a slice of the rows alone -> where that is
@@ -1606,7 +1608,7 @@ class _Rows:
     def inside(self, body, places):
         """The places of what a body returns."""
         inputs, outputs, made, graph = body
-        inner = _Rows(self.function, self.rows, self.strict)
+        inner = _Rows(self.function, self.rows, self.strict, self.multiplied)
         for tensor, place in zip(inputs, places):
             if place is not None:
                 inner.places[tensor.ref()] = place
@@ -2169,7 +2171,7 @@ def _blocks_place(rows, op, at):
         count = Size(math.prod(block))
         split = op.type == "SpaceToBatchND"
         outer = _times([at[0].outer, count]) if split else _over(at[0].outer, count)
-        return LOST if outer is None or rows.rows is not None else at[0]._replace(outer=outer)
+        return LOST if outer is None or rows.baked_in else at[0]._replace(outer=outer)
     spatial = at[0].axis - 1
     touched = spatial < len(block) and (block[spatial] > 1 or edges is None or np.any(edges[spatial]))
     return MIX if touched else at[0]
@@ -2211,7 +2213,7 @@ def _same(places):
 
 def _list_place(rows, op, at):
     # Where the batch is known, the shape of the elements of a list holds it.
-    return LOST if at[0] is None or rows.rows is not None else at[0]
+    return LOST if at[0] is None or rows.baked_in else at[0]
 
 
 def _item_place(rows, op, at):
@@ -2219,7 +2221,7 @@ def _item_place(rows, op, at):
         at[0] is None
         or any(p not in (None, COUNT) for p in at[1:])
         or not at[0].axis
-        or rows.rows is not None
+        or rows.baked_in
     ):
         return LOST
     return at[0]._replace(axis=at[0].axis - 1)
@@ -2227,7 +2229,7 @@ def _item_place(rows, op, at):
 
 def _written_place(rows, op, at):
     whole, item = at[0], at[-1]
-    if any(at[1:-1]) or not isinstance(item, Place) or rows.rows is not None:
+    if any(at[1:-1]) or not isinstance(item, Place) or rows.baked_in:
         return LOST
     item = item._replace(axis=item.axis + 1)
     return item if whole in (None, item) else LOST
@@ -2249,20 +2251,20 @@ def _looped_place(rows, op, at):
         return LOST
     state = list(at)
     while True:
-        after = [_joined(t, a, b) for t, a, b in zip(op.inputs, state, rows.inside(body, state))]
+        after = [_joined(rows, *found) for found in zip(op.inputs, state, rows.inside(body, state))]
         if after == state:
             break
         state = after
     # A loop that goes on for as long as the rows want it, or for as many as there are, is lost.
     stops = rows.inside(cond, state)[0]
-    return LOST if stops is not None or rows.rows is not None else state
+    return LOST if stops is not None or rows.baked_in else state
 
 
-def _joined(tensor, before, after):
+def _joined(rows, tensor, before, after):
     """The place of a variable of a loop: grows from nothing to shared rows, and from there to lost."""
     if before == after:
         return before
-    if tensor.dtype == tf.variant and before is None:
+    if before is None and (tensor.dtype == tf.variant or not rows.multiplied):
         return after
     return LOST
 
@@ -2272,7 +2274,7 @@ def _branched_place(rows, op, at):
     if at[0] is not None or None in bodies:
         return LOST
     found = [rows.inside(body, at[1:]) for body in bodies]
-    return [LOST if rows.rows is not None and any(pair) else _same(pair) for pair in zip(*found)]
+    return [LOST if rows.baked_in and any(pair) else _same(pair) for pair in zip(*found)]
 
 
 # Op types, by where they leave the rows --------------------------------------------------------------
@@ -3797,7 +3799,8 @@ ONE_ROW = "one row"
 
 def _axes_of_rows(ops, xs, ys):
     """`ref()` -> the axis that carries the rows, of what `ops` compute from `xs`."""
-    rows = _Rows("backpropagate", xs[0].shape.as_list()[0] if xs[0].shape.rank else None, strict=False)
+    count = xs[0].shape.as_list()[0] if xs[0].shape.rank else None
+    rows = _Rows("backpropagate", count, strict=False, multiplied=False)
     rows.start(xs)
     rows.follow(ops, _varying(ops, xs), ys)
     return {ref: place.axis for ref, place in rows.places.items() if _steps_outside(place)}

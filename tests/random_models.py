@@ -581,7 +581,8 @@ SEQUENCE = {
 def masked_rnn(kind):
     def make(net, shape):
         mask, rnn = net.layer("Masking", mask_value=PAD), net.layer(kind, 4, return_sequences=True)
-        return lambda x: rnn(mask(x))
+        ends = net.op(lambda x: x * 1)  # which carries no mask on
+        return lambda x: ends(rnn(mask(x)))
 
     return make
 
@@ -598,7 +599,7 @@ MASKED = {
     "Masking+LSTM": masked_rnn("LSTM"),
     "Masking+GRU": masked_rnn("GRU"),
     "Masking+Bidirectional": chain(
-        beside(function(lambda p: p[0]), keras("Masking", mask_value=PAD)), bidirectional("GRU", True)
+        keras("Masking", mask_value=PAD), bidirectional("GRU", True), op(lambda x: x * 1)
     ),
     "masked mean": masked_mean,
 }

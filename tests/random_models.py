@@ -36,9 +36,8 @@ class Network:
     def __init__(self, seed, dtype="float32"):
         self.seed, self.dtype, self.layers, self.names = seed, dtype, [], []
         self.random = random = np.random.RandomState(seed)
-        kerases = [k for k in ("tf_keras",) if importlib.util.find_spec(k)]
-        self.keras_name = random.choice(["keras", *kerases])
-        self.keras = tf.keras if self.keras_name == "keras" else importlib.import_module("tf_keras")
+        keras2 = random.choice(["keras", "tf_keras"]) == "tf_keras" and importlib.util.find_spec("tf_keras")
+        self.keras = importlib.import_module("tf_keras") if keras2 else tf.keras
         self.functional = bool(random.rand() < 0.5)
         self.static, self.session = bool(random.rand() < 0.4), bool(random.rand() < 0.3)
         self.biased, self.jumps, self.flat, self.masked = bool(random.rand() < 0.6), False, False, []
@@ -57,7 +56,7 @@ class Network:
         where = "session" if self.session else "tf.function"
         rows = "static" if self.static else "open"
         return (
-            f"Network({self.seed}): {self.keras_name} {how}, {where}, {rows}, {self.baseline_kind}, "
+            f"Network({self.seed}): {self.keras.__name__} {how}, {where}, {rows}, {self.baseline_kind}, "
             f"biases {self.biased}, {' '.join(self.kinds)}: {', '.join(self.names)}"
         )
 

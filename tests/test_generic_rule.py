@@ -216,6 +216,22 @@ def test_deeplift_is_complete_through_ops_without_a_rule():
     np.testing.assert_allclose(found.sum(1), change, rtol=0, atol=1e-7 * np.abs(found).sum())
 
 
+@pytest.mark.parametrize("static", [True, False], ids=["static", "open"])
+def test_deeplift_is_complete_through_a_loop_of_as_many_units_as_rows(static):
+    layer = tf.keras.layers.GRU(4, return_sequences=True, dtype="float64")
+    x, baseline = np.random.RandomState(6).normal(size=(2, 4, 5, 3))
+    layer(x)
+    for variable, seed in zip(layer.weights, range(3)):
+        variable.assign(weights(*variable.shape, seed=seed))
+
+    def run(x, baseline):
+        y = tf.reduce_sum(tf.square(layer(x)), [1, 2])
+        return methods.deeplift(y, x, baseline), y - tf.reduce_sum(tf.square(layer(baseline)), [1, 2])
+
+    found, change = as_graph(run, [x, baseline], static)
+    np.testing.assert_allclose(found.sum((1, 2)), change, rtol=0, atol=1e-7 * np.abs(found).sum())
+
+
 def test_training_through_the_general_rule_has_the_gradient_of_finite_differences():
     @tf.function(autograph=False)
     def trained(w, x, baseline):

@@ -1004,6 +1004,8 @@ class _Plan:
                 live.update(t.ref() for t in op.inputs if _carries_gradient(t))
                 reached.append(op)
         self.kinks = [op for op in reached if _is_kink(op, self.varying)]
+        # Where values are ranked, winners change by steps, which the mean of both ends doesn't see.
+        self.ranked = any(op.type in RANKS and _slots_vary(op, self.varying) for op in reached)
         # On a line that nothing breaks, secant is exact through one curved op, and not through two.
         kinks, curved = set(self.kinks), {}  # ref() -> how many curved ops there are on the way to it
         for op in reversed(reached):
@@ -1016,8 +1018,13 @@ class _Plan:
     @property
     def mixed(self):
         """Whether rows in which nothing switches are worth a rule of their own, and can be told."""
-        told = all(_switches(op, self.varying) or _states(op, self.varying) for op in self.kinks)
+        found = [_switches(op, self.varying) or _states(op, self.varying) for op in self.kinks]
+        told = all(any(self.is_followed(like) for like, _ in readers) for readers in found)
         return self.curved and self.aligned and not self.layers and told
+
+    def is_followed(self, tensor):
+        """Whether it is known which axis of a tensor carries the rows."""
+        return tensor.shape.rank is not None and self.axis.get(tensor.ref(), UNKNOWN) != UNKNOWN
 
     @property
     def tests_equality(self):
@@ -1366,6 +1373,12 @@ def _is_affine(op, varying, affine):
     return _is_linear(op, varying) and all(t.ref() in affine for t in op.inputs if t.ref() in varying)
 
 
+RANKS = _types(
+    """
+    Dilation2D FractionalMaxPool MaxPoolWithArgmax SegmentMax SegmentMin TopK TopKV2 UnsortedSegmentMax
+    UnsortedSegmentMin
+    """
+)
 KINKS = {"Relu", "Relu6", "LeakyRelu", "Selu", "Abs", "MaxPool", "MaxPool3D", "MaxPoolV2", "Max", "Min"}
 
 
@@ -2963,7 +2976,7 @@ class _Walk:
     def __init__(self, plan, structure, baselines, num_steps, method, max_rows, outputs=1):
         function, graded = plan.function, method == "auto"
         if graded:
-            method = "secant" if plan.kinks else "gausslegendre"
+            method = "secant" if plan.kinks and not plan.ranked else "gausslegendre"
         if plan.shifting is not None and method == "secant":
             if not graded:
                 raise ValueError(
@@ -3296,11 +3309,11 @@ class _Walk:
 
     def _readers(self, seen):
         """Units, and functions from replayed values to `[B, units]`, of what `seen` finds."""
-        found, axes = [], self.plan.axis
-        for op in self.plan.rest:
-            for like, now in seen(op, self.plan.varying) if op.outputs else ():
-                if like.shape.rank is not None and axes.get(like.ref(), UNKNOWN) != UNKNOWN:
-                    found.append(self._reader(like, axes[like.ref()], now))
+        plan, found = self.plan, []
+        for op in plan.rest:
+            for like, now in seen(op, plan.varying) if op.outputs else ():
+                if plan.is_followed(like):
+                    found.append(self._reader(like, plan.axis[like.ref()], now))
         return found
 
     def _reader(self, like, axis, now=None):

@@ -4341,8 +4341,8 @@ def _means(a0, a1, b0, b1):
     moves = tf.not_equal(log, zero)
     level = tf.where(moves, tf.math.expm1(log) / tf.where(moves, log, one), one)  # L(y0, y1) / y0
 
-    def silent(start, end, log):  # 0 where the other is larger by far, or else the mean is the better one
-        return tf.not_equal(start, end) & (tf.equal(start, 0) & (log < -3) | tf.equal(end, 0) & (log > 3))
+    def silent(start, end, log):  # 0 where the other is twice as large: for less, its mean is better
+        return tf.not_equal(start, end) & (tf.equal(start, 0) & (log < -0.7) | tf.equal(end, 0) & (log > 0.7))
 
     def mean(start, end, log, powers, this, other):
         usual = tf.where(other, tf.where(log < 0, end, start), (start + end) / 2)

@@ -3406,7 +3406,10 @@ class _Block:
                 self.cuts = _Cuts(made, rows, size, self.weights if walk.long else None)
                 self.ends = [(op, *self.cuts.ends(op)) for op in made]
             else:
-                axes = {self.values[t].ref(): a for t, a in plan.axis.items() if t in self.values}
+                axis = plan.axis
+                if not plan.stackable:  # one step at a time: their number may be part of the graph
+                    axis = _axes_of_rows(plan.ops, plan.xs + plan.roots, plan.ys + plan.layers)
+                axes = {self.values[t].ref(): a for t, a in axis.items() if t in self.values}
                 rows = size * plan.rows if plan.rows is not None and isinstance(size, int) else None
                 self.ends = _pair(made, after, axes, rows)
 

@@ -4578,14 +4578,18 @@ def _means(a0, a1, b0, b1):
     The mean of b and the mean of a at both ends are exact where a and b move in proportion. Where one
     grows and the other shrinks, as an input and the inverse of its norm do, powers of one quantity
     describe them better, for which the logarithmic means L(y0, y1) / L(a0, a1) and L(y0, y1) / L(b0, b1)
-    are exact, L(p, q) = (q - p) / log(q / p). Either way mean * (a1 - a0) + mean * (b1 - b0) = y1 - y0.
+    are exact, L(p, q) = (q - p) / log(q / p). Where one of them is 0 at the end at which the other is huge,
+    their limits: the other at its small end, and 0. Always mean * (a1 - a0) + mean * (b1 - b0) = y1 - y0.
     """
     zero, one = tf.zeros([], a0.dtype), tf.ones([], a0.dtype)
 
     def growth(start, end):  # its logarithm, and start / L(start, end)
         moves = (start * end > 0) & tf.not_equal(start, end)
-        change = tf.where(moves, (end - start) / tf.where(moves, start, one), one)
-        log = tf.where(moves, tf.math.log1p(change), zero)
+        start = tf.where(moves, start, one)
+        change = tf.where(moves, (end - start) / start, one)
+        far = moves & (tf.abs(change) > 0.5)  # where 1 + change loses what the ratio has
+        ratio, rest = tf.where(far, end / start, one), tf.where(far, zero, change)
+        log = tf.where(moves, tf.math.log(ratio) + tf.math.log1p(rest), zero)
         return log, log / change
 
     (log_a, rate_a), (log_b, rate_b) = growth(a0, a1), growth(b0, b1)
@@ -4593,9 +4597,18 @@ def _means(a0, a1, b0, b1):
     log = tf.where(opposed, log_a + log_b, zero)
     moves = tf.not_equal(log, zero)
     level = tf.where(moves, tf.math.expm1(log) / tf.where(moves, log, one), one)  # L(y0, y1) / y0
+
+    def silent(start, end, log):  # 0 where the other is twice as large: for less, its mean is better
+        return tf.not_equal(start, end) & (tf.equal(start, 0) & (log < -0.7) | tf.equal(end, 0) & (log > 0.7))
+
+    def mean(start, end, log, powers, this, other):
+        usual = tf.where(other, tf.where(log < 0, end, start), (start + end) / 2)
+        return tf.where(opposed, powers, tf.where(this, zero, usual))
+
+    silent_a, silent_b = silent(a0, a1, log_b), silent(b0, b1, log_a)
     return (
-        tf.where(opposed, b0 * level * rate_a, (b0 + b1) / 2),
-        tf.where(opposed, a0 * level * rate_b, (a0 + a1) / 2),
+        mean(b0, b1, log_b, b0 * level * rate_a, silent_b, silent_a),
+        mean(a0, a1, log_a, a0 * level * rate_b, silent_a, silent_b),
     )
 
 

@@ -52,11 +52,12 @@ class Network:
         self._models = {}
 
     def __repr__(self):
+        keras = self.keras.__name__.split(".")[0]
         how = "functional" if self.functional else "function"
         where = "session" if self.session else "tf.function"
         rows = "static" if self.static else "open"
         return (
-            f"Network({self.seed}): {self.keras.__name__} {how}, {where}, {rows}, {self.baseline_kind}, "
+            f"Network({self.seed}): {keras} {how}, {where}, {rows}, {self.baseline_kind}, "
             f"biases {self.biased}, {' '.join(self.kinds)}: {', '.join(self.names)}"
         )
 

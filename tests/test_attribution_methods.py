@@ -843,3 +843,31 @@ def test_the_examples_in_the_docstrings_run():
     results = doctest.testmod(importlib.import_module("attribution_methods_tf"))
     assert results.attempted > 10
     assert results.failed == 0
+
+
+NORMS = {
+    "l2_normalize": lambda x: tf.nn.l2_normalize(x, 1),
+    "UnitNormalization": tf.keras.layers.UnitNormalization(),
+    "norm": lambda x: x / (tf.norm(x, axis=1, keepdims=True) + 1e-9),
+    "inverse root": lambda x: x * tf.math.rsqrt(tf.reduce_sum(x**2, 1, keepdims=True) + 1e-12),
+}
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_normalization_that_is_huge_at_the_baseline_leaves_single_precision_its_digits(name):
+    """The direction does not change on the way from 0: all of the change is that of x itself."""
+    x, weights = np.random.RandomState(3).normal(size=(2, 4, 6)).astype(np.float32)
+    expected = weights * x / np.linalg.norm(x, axis=1, keepdims=True)
+
+    def run(x):
+        y = tf.reduce_sum(NORMS[name](x) * weights, 1)
+        few = [ig.integrated_gradients(y, x, num_steps=s, method="secant") for s in (1, 2, 5)]
+        return methods.deeplift(y, x), few
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        lifted, few = as_graph(run, [x], False)
+    np.testing.assert_allclose(lifted, expected, rtol=2e-5, atol=1e-6)
+    np.testing.assert_allclose(few[0], expected, rtol=2e-5, atol=1e-6)
+    for found in few:
+        np.testing.assert_allclose(found.sum(1), expected.sum(1), rtol=0, atol=5e-5)

@@ -232,6 +232,20 @@ def test_deeplift_is_complete_through_a_loop_of_as_many_units_as_rows(static):
     np.testing.assert_allclose(found.sum((1, 2)), change, rtol=0, atol=1e-7 * np.abs(found).sum())
 
 
+@pytest.mark.parametrize("static", [True, False], ids=["static", "open"])
+def test_secant_is_complete_through_a_sort_beside_a_loop_of_as_many_units_as_rows(static):
+    kernel = weights(4, 4, seed=8)
+
+    def network(z):
+        steps = tf.transpose(tf.sort(tf.reshape(z, [-1, 4, 4]), 1), [1, 0, 2])
+        states = tf.scan(lambda state, new: tf.tanh(new + state @ kernel), steps, tf.zeros_like(steps[0]))
+        return tf.math.top_k(tf.transpose(states, [1, 2, 0]), 2)[0]
+
+    x, baseline = np.random.RandomState(9).normal(size=(2, 4, 16))
+    found, change = attributions(network, x, baseline, steps=2, static=static)
+    np.testing.assert_allclose(found.sum(1), change, rtol=0, atol=1e-7 * np.abs(found).sum())
+
+
 def test_training_through_the_general_rule_has_the_gradient_of_finite_differences():
     @tf.function(autograph=False)
     def trained(w, x, baseline):

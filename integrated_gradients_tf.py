@@ -1004,8 +1004,11 @@ class _Plan:
                 live.update(t.ref() for t in op.inputs if _carries_gradient(t))
                 reached.append(op)
         self.kinks = [op for op in reached if _is_kink(op, self.varying)]
-        # Where values are ranked, winners change by steps, which the mean of both ends doesn't see.
-        self.ranked = any(op.type in RANKS and _slots_vary(op, self.varying) for op in reached)
+        # What is ranked or rounded changes by jumps, which the mean of both ends counts and no gradient does.
+        jump = {t.ref() for op in self.rest if op.type in FLAT for t in op.outputs} & self.varying
+        self.jumps = any(
+            t.ref() in (self.varying if op.type in RANKS else jump) for op in reached for t in op.inputs
+        )
         # On a line that nothing breaks, secant is exact through one curved op, and not through two.
         kinks, curved = set(self.kinks), {}  # ref() -> how many curved ops there are on the way to it
         for op in reversed(reached):
@@ -2976,7 +2979,7 @@ class _Walk:
     def __init__(self, plan, structure, baselines, num_steps, method, max_rows, outputs=1):
         function, graded = plan.function, method == "auto"
         if graded:
-            method = "secant" if plan.kinks and not plan.ranked else "gausslegendre"
+            method = "secant" if plan.kinks and not plan.jumps else "gausslegendre"
         if plan.shifting is not None and method == "secant":
             if not graded:
                 raise ValueError(
@@ -3526,9 +3529,8 @@ def _states(op, varying):
 
 def _switching(seen):
     """`[looks + 1, B, units]` each -> `[B]`: whether any unit switches from one look to another."""
-    return tf.reduce_any(
-        tf.stack([tf.reduce_any((t > 0) != (t[:1] > 0), axis=[0, 2]) for t in seen]), axis=0
-    )
+    found = [tf.reduce_any(tf.not_equal(t > 0, t[:1] > 0), axis=[0, 2]) for t in seen]
+    return tf.reduce_any(tf.stack(found), axis=0)
 
 
 THRESHOLDS = {"Relu": (0,), "Relu6": (0, 6), "LeakyRelu": (0,), "Selu": (0,), "Elu": (0,), "Abs": (0,)}

@@ -59,7 +59,7 @@ MUTATIONS = [
     ("points where nothing switches", IG, "crosses = (low < 0) & (high > 0)", "crosses = (before < 0) & (after < 0) | (before > 0) & (after > 0)", [SECANT]),
     ("points where probabilities stand still", IG, "tf.abs(seen[1:] - seen[:-1])", "1 / (1e-3 + tf.abs(seen[1:] - seen[:-1]))", [SECANT + " -k gather"]),
     ("points that are not mirrored", IG, "part = tf.where(before < after, part, size - 1 - part) + size", "part = part + size", [SECANT]),
-    ("auto takes secant for smooth networks", IG, 'method = "secant" if plan.kinks and not plan.ranked else "gausslegendre"', 'method = "gausslegendre" if plan.kinks else "secant"', [SECANT]),
+    ("auto takes secant for smooth networks", IG, 'method = "secant" if plan.kinks and not plan.jumps else "gausslegendre"', 'method = "gausslegendre" if plan.kinks else "secant"', [SECANT]),
     ("batch norm in training mode let through", IG, "if strict and _mixes_rows(op, inputs, self.rows)", "if False and _mixes_rows(op, inputs, self.rows)", [REPLAY]),
     ("dropout let through", IG, "        if random:\n", "        if False:\n", [REPLAY]),
     ("completeness with the wrong sign", IG, "total -= tf.cast(_sum_features(change), total.dtype)", "total += tf.cast(_sum_features(change), total.dtype)", [REPLAY]),

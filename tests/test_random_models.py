@@ -352,7 +352,8 @@ def check_replay_and_gradients(subject, truth):
     _, ys, gradients = truth.at(truth.points(np.linspace(0, 1, 5)))
     assert_near(outputs.reshape(-1), ys @ truth.net.weights, "outputs of the path", floor=1e-4)
     slopes = joined([s.reshape([5 * ROWS, -1]) for s in slopes])
-    assert_near(slopes, truth.score(gradients[:-1]), "gradients of the path")
+    inside = slice(ROWS if truth.net.flat else 0, None)  # where all is 0, ranks and norms are a matter of bits
+    assert_near(slopes[inside], truth.score(gradients[:-1])[inside], "gradients of the path")
 
 
 def check_other_methods(subject, truth):

@@ -11,6 +11,7 @@ import warnings
 
 import numpy as np
 import pytest
+import random_models
 import tensorflow as tf
 from random_models import CLASSES, ROWS, Network
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
@@ -21,6 +22,7 @@ from explainer import Explainer
 
 v1 = tf.compat.v1
 QUICK = [43, 58, 28, 21, 52, 26, 36, 24, 44, 65]  # small networks, of every kind of input
+PROMISED = [0, 9, 10]
 MANY = max(300, 12 * int(os.environ.get("EXAMPLES", 3)))
 STEPS = 6  # of the rules that are compared point by point
 ROUNDING = 1e-3  # float32, through networks that amplify it
@@ -352,7 +354,7 @@ def check_replay_and_gradients(subject, truth):
     _, ys, gradients = truth.at(truth.points(np.linspace(0, 1, 5)))
     assert_near(outputs.reshape(-1), ys @ truth.net.weights, "outputs of the path", floor=1e-4)
     slopes = joined([s.reshape([5 * ROWS, -1]) for s in slopes])
-    inside = slice(ROWS if truth.net.flat else 0, None)  # where all is 0, ranks and norms are a matter of bits
+    inside = slice(ROWS if truth.net.flat else 0, None)  # ranks and norms of zeros are a matter of bits
     assert_near(slopes[inside], truth.score(gradients[:-1])[inside], "gradients of the path")
 
 
@@ -427,6 +429,24 @@ def check_explainer(subject, truth):
             assert off <= 3 * subject.errors["gausslegendre"], f"Explainer: {off}, others {subject.errors}"
 
 
+def check_promise(subject, truth):
+    """`auto` is never clearly worse than `gausslegendre` with as many steps."""
+
+    def build(xs, inner, ys):
+        bs, weights = subject.starts(), subject.weights(ys)
+        return {
+            (method, steps): ig.integrated_gradients(ys, xs, bs, steps, method, weights)
+            for method in ("gausslegendre", "auto")
+            for steps in (10, 50)
+        }
+
+    if settled(subject, truth):
+        expected = truth.score(truth.integral[0])
+        errors = {key: error(joined(parts), expected) for key, parts in subject.run(build).items()}
+        for steps in (10, 50):
+            assert errors["auto", steps] <= 1.5 * errors["gausslegendre", steps] + 1e-4, f"{errors}"
+
+
 CHECKS = [
     check_points_of_rules,
     check_jacobian,
@@ -450,6 +470,24 @@ def check(seed, checks):
 @pytest.mark.parametrize("seed, part", zip(QUICK, 2 * CHECKS))
 def test_networks_that_people_have_are_explained(seed, part):
     check(seed, [check_accuracy, part])
+
+
+@pytest.fixture
+def sixteen_rows(monkeypatch):
+    monkeypatch.setattr(random_models, "ROWS", 16)
+    monkeypatch.setitem(globals(), "ROWS", 16)
+
+
+# Nothing switches in some, in all, in none of the rows; masks; ranks; jumps.
+@pytest.mark.parametrize("seed", PROMISED)
+def test_auto_is_not_worse_than_gausslegendre(seed, sixteen_rows):
+    check(seed, [check_promise])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(MANY))
+def test_auto_is_never_worse_than_gausslegendre(seed, sixteen_rows):
+    check(seed, [check_promise])
 
 
 @pytest.mark.slow

@@ -333,10 +333,13 @@ def integrated_gradients(
       num_steps: number of steps `S`, 1 to 1,000,000.
       method: `"auto"`, `"secant"`, `"gausslegendre"`, `"riemann_left"`, `"riemann_right"`,
         `"riemann_middle"` or `"riemann_trapezoid"`. `"secant"` is complete by construction at any
-        number of steps; its points are close where units switch and, from 10 steps on, where a
-        softmax moves. `"auto"` takes it for networks with kinks (ReLU and its family, max pooling,
-        maximum, absolute value) and `"gausslegendre"` for smooth ones; if these have a softmax and 10
-        steps or more, in five panels, which are narrow where probabilities and attention move.
+        number of steps; its points are close where units switch, where what the network divides by
+        moves in logarithm and, from 10 steps on, where a softmax moves. `"auto"` takes it for networks
+        with kinks (ReLU and its family, max pooling, maximum, absolute value), and Gauss-Legendre for
+        smooth ones, for those that rank or round (`tf.sort`, `tf.sign`: their values jump), and for
+        rows in which nothing switches; from 10 steps on its nodes are dense where the outputs move.
+        From 10 steps on the error of `"auto"` is at most 1.5 times that of `"gausslegendre"` with as
+        many steps (mean of 16 rows or more, beside rounding), and most often a small part of it.
       grad_ys: weights of the entries of `ys`, of its shape and structure. They are evaluated at `xs`
         and held fixed along the path. One-hot rows choose a class per row.
       per_row: tensors beside `xs` with one entry per row (targets to gather, masks), which are

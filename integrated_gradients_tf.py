@@ -3980,11 +3980,6 @@ class _Cuts:
                 self.bounds[key] = tuple(tf.convert_to_tensor(bound) for bound in self.bounds[key])
         return self.bounds[key]
 
-    def pad(self, tensor, side):
-        """The inverse of `cut`, with zeros in the rows that it left out."""
-        zeros = tf.zeros(_with_features([tf.shape(tensor)[0] // self.steps], tensor), tensor.dtype)
-        return tf.concat([zeros, tensor] if side else [tensor, zeros], 0)
-
     def outer(self, tensor):
         """The rows of the first and of the last point."""
         one = tf.shape(tensor)[0] // (self.steps + 1)
@@ -4498,39 +4493,23 @@ def _pool(op, other, grads):
         t (z1[i] - z0[i]) + (1 - t) (z1[j] - z0[j])
             = t (y1 - d1 - y0) + (1 - t) (y1 - y0 + d0) = y1 - y0 + (1 - t) d0 - t d1 = y1 - y0
     """
-    cuts, tiles = op.cuts, _tiles(op)
+    cuts = op.cuts
     small = np.prod(op.get_attr("ksize")) <= 4  # in larger windows more than one place wins in a step
-    if tiles and small and op.summed and cuts is not None and cuts.widths is not None:
+    if _tiles(op) and small and op.summed and cuts is not None and cuts.widths is not None:
         return [_Summed(_pool_lines(op, other, grads[0]))]
+    then, now = op.keep("windows", lambda: _Windows(op.op)), other.keep("windows", lambda: _Windows(other.op))
+    won0, won1 = (end.whole("winners", lambda _, w=w: w.winners) for end, w in ((op, then), (other, now)))
 
     def first():
-        then, now = _look_up_tiles(op, other) if tiles else _look_up(op, other)
-        return _half_ratio(op.outputs[0] - then, other.outputs[0] - now)
-
-    share = grads[0] * op.keep("share", first)
-    rest = grads[0] - share
-
-    def by_windows():
-        return _Windows(op).scatter(share, rest, op.inputs[0], other.inputs[0])
-
-    exact = True if tiles else _gathers(op)
-    if exact is False:
-        return [by_windows()]
-    if cuts is None:
-        grad = op.pull(share) + other.pull(rest)
-    elif op.summed:  # each point is the end of one interval and the start of the next
-        grad = _add_steps(op.pull(cuts.pad(share, 0) + cuts.pad(rest, 1)), cuts.steps + 1)
-    else:
-        grad = cuts.cut(op.pull(cuts.pad(share, 0)), 0) + cuts.cut(op.pull(cuts.pad(rest, 1)), 1)
-    summed = cuts is not None and op.summed
-    if exact is not True:
-        # TensorFlow's gradient is quick where it finds the pooling itself, which it doesn't in a branch.
-        shape = grad.shape
-        grad = tf.cond(
-            exact, lambda: grad, lambda: _add_steps(by_windows(), cuts.steps) if summed else by_windows()
+        at0, at1 = (end.whole("values", lambda _, w=w: w.values) for end, w in ((op, then), (other, now)))
+        y0, y1 = (tf.reshape(end.outputs[0], tf.shape(won0)) for end in (op, other))
+        return _half_ratio(
+            y0 - tf.gather(at0, won1, batch_dims=1), y1 - tf.gather(at1, won0, batch_dims=1)
         )
-        grad = _restore_shape(grad, shape)
-    return [_Summed(grad) if summed else grad]
+
+    grad = tf.reshape(grads[0], tf.shape(won0))
+    share = grad * op.keep("share", first)
+    return [_restore_shape(then.scatter([share, grad - share], [won0, won1]), op.inputs[0].shape)]
 
 
 def _half_ratio(a, b):
@@ -4552,69 +4531,6 @@ def _tiles(op):
         and list(op.get_attr("ksize")) == list(op.get_attr("strides"))
         and op.get_attr("padding") in (b"VALID", b"SAME")
     )
-
-
-def _look_up_tiles(op, other):
-    """As `_look_up` for windows that do not overlap, in terms of pooling and its gradient."""
-    won0, won1 = op.slopes(), other.slopes()
-    return (
-        _window_sums(op, won1 * op.inputs[0], won1),
-        _window_sums(op, won0 * other.inputs[0], won0),
-    )
-
-
-def _look_up(op, other):
-    """What the winners at the end were at the start, and what those at the start are at the end."""
-    z0, z1, y0, y1 = op.inputs[0], other.inputs[0], op.outputs[0], other.outputs[0]
-    attrs = {key: op.get_attr(key) for key in ("ksize", "strides", "padding", "data_format")}
-    attrs = {key: v.decode() if isinstance(v, bytes) else v for key, v in attrs.items()}
-
-    def gather(z, y, values):
-        z, y, values = (tf.cast(t, tf.float32) for t in (z, y, values))
-        found = tf.raw_ops.MaxPoolGradGrad(orig_input=z, orig_output=y, grad=values, **attrs)
-        return _restore_shape(tf.cast(found, z0.dtype), y0.shape)
-
-    exact = _gathers(op)
-    if exact is False:
-        return _Windows(op).look_up(z0, z1)
-    return tf.cond(
-        exact,
-        lambda: (gather(z1, y1, z0), gather(z0, y0, z1)),
-        lambda: _Windows(op).look_up(z0, z1),
-    )
-
-
-def _gathers(op):
-    """Whether TensorFlow's kernels can look up winners and break ties one way: known when it runs.
-
-    False where they cannot: explicit paddings, float64 that is compiled, three dimensions, where some
-    of them count every place of a tie as the winner, and outputs as large as the inputs, where
-    MaxPoolGradGrad writes over what it has yet to read.
-
-    Compiled by XLA, MaxPoolGradGrad looks at the upper 16 bits only, and MaxPoolGrad breaks ties its
-    own way. Nothing tells a graph whether it is compiled but a window whose second place wins by the
-    last bits.
-    """
-    z, padding = op.op.inputs[0], op.get_attr("padding")
-    as_large = any(k > 1 and s == 1 for k, s in zip(op.get_attr("ksize"), op.get_attr("strides")))
-    if (
-        z.dtype == tf.float64
-        or op.type != "MaxPool"
-        or padding == b"EXPLICIT"
-        or (padding == b"SAME" and as_large)
-    ):
-        return False
-
-    def probe():
-        some = z[:1, :1, :1, :1]
-        never = tf.reduce_any(tf.math.is_nan(some) & tf.math.is_inf(some))  # else it is run before
-        values = tf.reshape([1.0, 1 + 2.0**-20 + tf.cast(never, tf.float32)], [1, 1, 2, 1])
-        window = {"ksize": [1, 1, 2, 1], "strides": [1, 1, 2, 1], "padding": "VALID"}
-        best = tf.raw_ops.MaxPool(input=values, **window)
-        found = tf.raw_ops.MaxPoolGradGrad(orig_input=values, orig_output=best, grad=values, **window)
-        return tf.reduce_all(tf.equal(found, best))
-
-    return op.keep("gathers", probe)
 
 
 def _window_sums(op, values, winners):
@@ -4673,68 +4589,77 @@ def _pool_lines(op, other, grad):
 
 
 class _Windows:
-    """The windows of a pooling op: one strided slice of the padded input per place in the window."""
+    """The windows of a pooling op, in its padded input.
+
+    Attributes:
+      values: the padded input, `[rows, padded entries]`.
+      winners: which of them are the first maximum of their windows, `[rows, windows]`. One is in any case:
+        compiled code may compute the input twice and round it in two ways, and then none of them would
+        equal the output.
+    """
 
     def __init__(self, op):
         z, y = op.inputs[0], op.outputs[0]
-        size, self.strides = op.get_attr("ksize"), op.get_attr("strides")
-        self.shape, self.out = tf.shape(z), tf.shape(y)
-        rank, inner, outer = len(size), z.shape.as_list(), y.shape.as_list()
-        padding = op.get_attr("padding")
-
-        def beyond(axis, before=0):
-            """How far the windows reach beyond the input, if they do."""
-            stride, k = self.strides[axis], size[axis]
-            if stride == k == 1:
-                return 0
-            if None in (inner[axis], outer[axis]):
-                return tf.maximum((self.out[axis] - 1) * stride + k - before - self.shape[axis], 0)
-            return max((outer[axis] - 1) * stride + k - before - inner[axis], 0)
-
+        size, strides, padding = (op.get_attr(key) for key in ("ksize", "strides", "padding"))
+        self.shape, out = _sizes(z), _sizes(y)
+        # How far the windows reach beyond the input, if they do.
+        beyond = [
+            0 if k == stride == 1 else _at_least_0((n - 1) * stride + k - whole)
+            for n, stride, k, whole in zip(out, strides, size, self.shape)
+        ]
         if padding == b"EXPLICIT":
-            flat = op.get_attr("explicit_paddings")
-            before = [flat[2 * i] for i in range(rank)]
+            self.before = op.get_attr("explicit_paddings")[::2]
+            after = [_at_least_0(b - start) for b, start in zip(beyond, self.before)]
         else:  # the smaller half comes first
-            before = [beyond(i) // 2 if padding == b"SAME" else 0 for i in range(rank)]
-        self.before = before
-        after = [beyond(i, start) for i, start in enumerate(before)]
-        self.pads = tf.stack([tf.stack([b, a]) for b, a in zip(before, after)])
-        self.padded = self.shape + tf.reduce_sum(self.pads, axis=1)
-        span = (self.out - 1) * self.strides + 1
-        self.bounds = [(tf.constant(place), span + place) for place in np.ndindex(*size)]
+            self.before = [b // 2 if padding == b"SAME" else 0 for b in beyond]
+            after = [b - start for b, start in zip(beyond, self.before)]
+        best = tf.pad(z, list(zip(self.before, after)), constant_values=z.dtype.min)
+        self.padded = [sum(parts) for parts in zip(self.before, self.shape, after)]
+        self.entries = math.prod(self.padded[1:])
+        self.values = tf.reshape(best, [-1, self.entries])
+        # Axis by axis, as the maximum of maxima; what is found on later axes comes along.
+        winners, weight, firsts = 0, 1, []
+        for axis in reversed(range(1, len(size))):
+            order = np.arange(out[axis], dtype=np.int32) if isinstance(out[axis], int) else tf.range(out[axis])
+            begins = strides[axis] * order
+            if size[axis] > 1 or strides[axis] > 1:
+                places = np.arange(size[axis], dtype=np.int32)[:, None] + begins
 
-    def look_up(self, z0, z1):
-        """See `_look_up`."""
-        then = now = tf.zeros(self.out, z0.dtype)
-        for (_, at0, won0), (_, at1, won1) in zip(self._visit(z0), self._visit(z1)):
-            then, now = tf.where(won1, at0, then), tf.where(won0, at1, now)
-        return then, now
+                def options(tensor):
+                    return tf.unstack(tf.gather(tensor, places, axis=axis), size[axis], axis)
 
-    def scatter(self, grad0, grad1, z0, z1):
-        """Adjoints of the input, `grad0` for the winners at the start and `grad1` for those at the end."""
-        total = tf.zeros(self.padded, grad0.dtype)
-        zero = tf.zeros([], grad0.dtype)
-        for (bounds, _, won0), (_, _, won1) in zip(self._visit(z0), self._visit(z1)):
-            part = tf.where(won0, grad0, zero) + tf.where(won1, grad1, zero)
-            begin, end = bounds
-            total += tf.raw_ops.StridedSliceGrad(
-                shape=self.padded, begin=begin, end=end, strides=self.strides, dy=part
-            )
-        return tf.slice(total, tf.stack(self.before), self.shape)
+                values = options(best)
+                found = [0] * len(values) if isinstance(winners, int) else options(winners)
+                best, winners = values[0], found[0]
+                for i in range(1, len(values)):
+                    better = values[i] > best
+                    best = tf.where(better, values[i], best)
+                    winners = tf.where(better, found[i] + i * weight, winners)
+            firsts.append(tf.reshape(begins * weight, [-1] + [1] * (len(size) - 1 - axis)))
+            weight *= self.padded[axis]
+        winners = tf.broadcast_to(winners, out)
+        for first in firsts:
+            winners += first
+        self.winners = tf.reshape(winners, [-1, math.prod(out[1:])])
 
-    def _visit(self, z):
-        """Per place its bounds, what is there, and where it is the first with the maximum.
+    def scatter(self, grads, winners):
+        """The sum of adjoints of winners `[rows, windows]` as one of the input."""
+        grad, at = tf.concat(grads, 1), tf.concat(winners, 1)
+        rows = tf.shape(at)[0]
+        at += self.entries * tf.range(rows)[:, None]
+        total = tf.math.unsorted_segment_sum(grad, at, rows * self.entries)
+        total = tf.reshape(total, [rows, *self.padded[1:]])
+        return tf.slice(total, self.before, [rows, *self.shape[1:]])
 
-        One place wins in any case: compiled code may compute `z` twice and round it in two ways, and then
-        no place would equal a maximum that is given.
-        """
-        padded = tf.pad(z, self.pads, constant_values=z.dtype.min)
-        places = [tf.strided_slice(padded, begin, end, self.strides) for begin, end in self.bounds]
-        best, winner = places[0], tf.zeros(self.out, tf.int32)
-        for i, values in enumerate(places[1:], 1):
-            better = values > best
-            best, winner = tf.where(better, values, best), tf.where(better, i, winner)
-        return [(b, values, tf.equal(winner, i)) for i, (b, values) in enumerate(zip(self.bounds, places))]
+
+def _sizes(tensor):
+    """The sizes of the axes, as numbers where they are known."""
+    known = tensor.shape.as_list()
+    return known if None not in known else [tf.shape(tensor)[i] if n is None else n for i, n in enumerate(known)]
+
+
+def _at_least_0(number):
+    return max(number, 0) if isinstance(number, int) else tf.maximum(number, 0)
 
 
 # Softmax

@@ -4497,19 +4497,20 @@ def _pool(op, other, grads):
     small = np.prod(op.get_attr("ksize")) <= 4  # in larger windows more than one place wins in a step
     if _tiles(op) and small and op.summed and cuts is not None and cuts.widths is not None:
         return [_Summed(_pool_lines(op, other, grads[0]))]
-    then, now = op.keep("windows", lambda: _Windows(op.op)), other.keep("windows", lambda: _Windows(other.op))
-    won0, won1 = (end.whole("winners", lambda _, w=w: w.winners) for end, w in ((op, then), (other, now)))
+    windows = [end.keep("windows", lambda end=end: _Windows(end.op)) for end in (op, other)]
 
-    def first():
-        at0, at1 = (end.whole("values", lambda _, w=w: w.values) for end, w in ((op, then), (other, now)))
-        y0, y1 = (tf.reshape(end.outputs[0], tf.shape(won0)) for end in (op, other))
-        return _half_ratio(
-            y0 - tf.gather(at0, won1, batch_dims=1), y1 - tf.gather(at1, won0, batch_dims=1)
-        )
+    def ends(name):
+        return [end.whole(name, lambda _: getattr(w, name)) for end, w in zip((op, other), windows)]
 
-    grad = tf.reshape(grads[0], tf.shape(won0))
-    share = grad * op.keep("share", first)
-    return [_restore_shape(then.scatter([share, grad - share], [won0, won1]), op.inputs[0].shape)]
+    def share():
+        (z0, z1), (y0, y1), (won0, won1) = map(ends, ("values", "best", "winners"))
+        share = _half_ratio(y0 - tf.gather(z0, won1, batch_dims=1), y1 - tf.gather(z1, won0, batch_dims=1))
+        return share, windows[0].places([won0, won1])
+
+    share, places = op.keep("share", share)
+    grad = tf.reshape(grads[0], [-1, windows[0].count])
+    first = grad * share
+    return [windows[0].scatter([first, grad - first], places)]
 
 
 def _half_ratio(a, b):
@@ -4593,69 +4594,78 @@ class _Windows:
 
     Attributes:
       values: the padded input, `[rows, padded entries]`.
-      winners: which of them are the first maximum of their windows, `[rows, windows]`. One is in any case:
-        compiled code may compute the input twice and round it in two ways, and then none of them would
-        equal the output.
+      best: the maxima of the windows, `[rows, count]`.
+      winners: which of the entries is the first maximum of its window, `[rows, count]`. One is in any
+        case: compiled code may compute the input twice and round it in two ways, and then none of them
+        would equal the output.
     """
 
     def __init__(self, op):
-        z, y = op.inputs[0], op.outputs[0]
         size, strides, padding = (op.get_attr(key) for key in ("ksize", "strides", "padding"))
-        self.shape, out = _sizes(z), _sizes(y)
+        self.like, (inner, out) = op.inputs[0], map(_inner_sizes, (op.inputs[0], op.outputs[0]))
+        self.inner, self.count = inner, math.prod(out)
+        windows = list(zip(size[1:], strides[1:]))
         # How far the windows reach beyond the input, if they do.
         beyond = [
-            0 if k == stride == 1 else _at_least_0((n - 1) * stride + k - whole)
-            for n, stride, k, whole in zip(out, strides, size, self.shape)
+            _at_least_0((n - 1) * stride + k - whole) if k > 1 else 0
+            for n, (k, stride), whole in zip(out, windows, inner)
         ]
         if padding == b"EXPLICIT":
-            self.before = op.get_attr("explicit_paddings")[::2]
+            self.before = op.get_attr("explicit_paddings")[2::2]
             after = [_at_least_0(b - start) for b, start in zip(beyond, self.before)]
         else:  # the smaller half comes first
             self.before = [b // 2 if padding == b"SAME" else 0 for b in beyond]
             after = [b - start for b, start in zip(beyond, self.before)]
-        best = tf.pad(z, list(zip(self.before, after)), constant_values=z.dtype.min)
-        self.padded = [sum(parts) for parts in zip(self.before, self.shape, after)]
-        self.entries = math.prod(self.padded[1:])
+        self.padded = [sum(parts) for parts in zip(self.before, inner, after)]
+        self.entries = math.prod(self.padded)
+        best, pads = self.like, [(0, 0), *zip(self.before, after)]
+        if any(not isinstance(n, int) or n for pad in pads for n in pad):
+            best = tf.pad(best, pads, constant_values=best.dtype.min)
         self.values = tf.reshape(best, [-1, self.entries])
-        # Axis by axis, as the maximum of maxima; what is found on later axes comes along.
-        winners, weight, firsts = 0, 1, []
-        for axis in reversed(range(1, len(size))):
-            order = np.arange(out[axis], dtype=np.int32) if isinstance(out[axis], int) else tf.range(out[axis])
-            begins = strides[axis] * order
-            if size[axis] > 1 or strides[axis] > 1:
-                places = np.arange(size[axis], dtype=np.int32)[:, None] + begins
-
-                def options(tensor):
-                    return tf.unstack(tf.gather(tensor, places, axis=axis), size[axis], axis)
-
-                values = options(best)
-                found = [0] * len(values) if isinstance(winners, int) else options(winners)
+        # Axis by axis, as the maximum of maxima; what was found on later axes comes along.
+        winners, weight = 0, 1
+        for axis in reversed(range(len(out))):
+            (k, stride), n = windows[axis], out[axis]
+            order = np.arange(n, dtype=np.int32) if isinstance(n, int) else tf.range(n)
+            places = np.arange(k, dtype=np.int32)[:, None] + stride * order
+            steps = weight * places
+            shape = [k, -1] + [1] * (len(out) - 1 - axis)
+            steps = steps.reshape(shape) if isinstance(n, int) and isinstance(weight, int) else tf.reshape(steps, shape)
+            whole = isinstance(winners, tf.Tensor) and winners.shape.rank == best.shape.rank
+            if k == stride == 1:
+                winners = winners + steps[0]
+            else:
+                values = tf.unstack(tf.gather(best, places, axis=axis + 1), k, axis + 1)
+                if whole:
+                    winners = tf.gather(winners, places, axis=axis + 1)
+                found = tf.unstack(winners + steps, k, axis + 1) if whole else [winners + step for step in steps]
                 best, winners = values[0], found[0]
-                for i in range(1, len(values)):
-                    better = values[i] > best
-                    best = tf.where(better, values[i], best)
-                    winners = tf.where(better, found[i] + i * weight, winners)
-            firsts.append(tf.reshape(begins * weight, [-1] + [1] * (len(size) - 1 - axis)))
+                for value, at in zip(values[1:], found[1:]):
+                    better = value > best
+                    best, winners = tf.where(better, value, best), tf.where(better, at, winners)
             weight *= self.padded[axis]
-        winners = tf.broadcast_to(winners, out)
-        for first in firsts:
-            winners += first
-        self.winners = tf.reshape(winners, [-1, math.prod(out[1:])])
+        self.best = tf.reshape(best, [-1, self.count])
+        self.winners = tf.reshape(tf.broadcast_to(winners, tf.shape(best)), [-1, self.count])
 
-    def scatter(self, grads, winners):
-        """The sum of adjoints of winners `[rows, windows]` as one of the input."""
-        grad, at = tf.concat(grads, 1), tf.concat(winners, 1)
-        rows = tf.shape(at)[0]
-        at += self.entries * tf.range(rows)[:, None]
-        total = tf.math.unsorted_segment_sum(grad, at, rows * self.entries)
-        total = tf.reshape(total, [rows, *self.padded[1:]])
-        return tf.slice(total, self.before, [rows, *self.shape[1:]])
+    def places(self, winners):
+        """For `scatter`: where the winners are among the entries of all rows, and how many these are."""
+        at = tf.concat(winners, 1)
+        total = tf.shape(at)[0] * self.entries
+        return at + tf.reshape(tf.range(0, total, self.entries), [-1, 1]), total
+
+    def scatter(self, grads, places):
+        """The sum of adjoints `[rows, count]` of winners, as one of the input."""
+        grad = tf.math.unsorted_segment_sum(tf.concat(grads, 1), *places)
+        grad = tf.reshape(grad, [-1, *self.padded])
+        if self.values.op.inputs[0] is not self.like:  # it was padded
+            grad = tf.slice(grad, [0, *self.before], [-1, *self.inner])
+        return _restore_shape(grad, [None, *self.like.shape[1:]])
 
 
-def _sizes(tensor):
-    """The sizes of the axes, as numbers where they are known."""
-    known = tensor.shape.as_list()
-    return known if None not in known else [tf.shape(tensor)[i] if n is None else n for i, n in enumerate(known)]
+def _inner_sizes(tensor):
+    """The sizes of all axes but the first, as numbers where they are known."""
+    known = tensor.shape.as_list()[1:]
+    return [tf.shape(tensor)[i] if n is None else n for i, n in enumerate(known, 1)]
 
 
 def _at_least_0(number):

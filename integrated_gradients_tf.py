@@ -4384,6 +4384,9 @@ _CONVOLUTION = ("strides", "padding", "explicit_paddings", "data_format", "dilat
 
 
 def _reshape(op, other, grads):
+    like = op.op.inputs[0]
+    if like.shape.rank and like.shape[1:].num_elements():  # the number of rows follows
+        return [tf.reshape(grads[0], [-1, *like.shape.as_list()[1:]]), None]
     like = op.inputs[0]
     return [_restore_shape(tf.reshape(grads[0], tf.shape(like)), like.shape), None]
 
@@ -4411,8 +4414,11 @@ def _choice(compare):
 
     def rule(op, other, grads):
         def share():
+            # As `_share`, in fewer nodes: where they change places there is a distance at one end.
             (a0, b0), (a1, b1) = op.inputs, other.inputs
-            return _share(compare(a0, b0), compare(a1, b1), tf.abs(a0 - b0), tf.abs(a1 - b1))
+            first0, first1, gap0, gap1 = compare(a0, b0), compare(a1, b1), tf.abs(a0 - b0), tf.abs(a1 - b1)
+            crossing = _ratio(tf.where(first0, gap0, gap1), gap0 + gap1)
+            return tf.where(tf.equal(first0, first1), tf.cast(first0, gap0.dtype), crossing)
 
         first = grads[0] * op.keep("share", share)
         parts = (lambda: first, lambda: grads[0] - first)

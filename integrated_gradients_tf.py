@@ -4506,7 +4506,7 @@ def _pool(op, other, grads):
     windows = [end.keep("windows", lambda end=end: _Windows(end.op)) for end in (op, other)]
 
     def ends(name):
-        return [end.whole(name, lambda _: getattr(w, name)) for end, w in zip((op, other), windows)]
+        return [end.whole(name, lambda _, w=w: getattr(w, name)) for end, w in zip((op, other), windows)]
 
     def share():
         (z0, z1), (y0, y1), (won0, won1) = map(ends, ("values", "best", "winners"))
@@ -4635,16 +4635,17 @@ class _Windows:
             order = np.arange(n, dtype=np.int32) if isinstance(n, int) else tf.range(n)
             places = np.arange(k, dtype=np.int32)[:, None] + stride * order
             steps = weight * places
-            shape = [k, -1] + [1] * (len(out) - 1 - axis)
-            steps = steps.reshape(shape) if isinstance(n, int) and isinstance(weight, int) else tf.reshape(steps, shape)
+            reshape = np.reshape if isinstance(steps, np.ndarray) else tf.reshape
+            steps = reshape(steps, [k, -1] + [1] * (len(out) - 1 - axis))
             whole = isinstance(winners, tf.Tensor) and winners.shape.rank == best.shape.rank
             if k == stride == 1:
                 winners = winners + steps[0]
             else:
                 values = tf.unstack(tf.gather(best, places, axis=axis + 1), k, axis + 1)
                 if whole:
-                    winners = tf.gather(winners, places, axis=axis + 1)
-                found = tf.unstack(winners + steps, k, axis + 1) if whole else [winners + step for step in steps]
+                    found = tf.unstack(tf.gather(winners, places, axis=axis + 1) + steps, k, axis + 1)
+                else:
+                    found = [winners + steps[i] for i in range(k)]
                 best, winners = values[0], found[0]
                 for value, at in zip(values[1:], found[1:]):
                     better = value > best
@@ -4805,6 +4806,7 @@ _BILINEAR = _types(
     DepthwiseConv2dNativeBackpropFilter Einsum SparseMatMul SparseTensorDenseMatMul TridiagonalMatMul
     """
 )
+
 
 def _loop_rule(op, other, grads):
     """Back through the rounds of a loop, with the rules of both ends in each."""

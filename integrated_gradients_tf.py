@@ -449,8 +449,8 @@ def layer_conductance(
 
     Args:
       ys: tensor `[B]` or `[B, ...]`, or a structure; entries beyond axis 0 are summed.
-      layer: hidden tensor `[B, ...]` computed from `xs`, or a list, tuple or dict of such, none of them
-        computed from another.
+      layer: hidden tensor `[B, ...]` computed from `xs`, or a list, tuple or dict of such. Of one that
+        another is computed from, what goes around the other counts.
       xs, baselines, num_steps, method, grad_ys, per_row, max_rows: as for `integrated_gradients`.
       name: name scope of the nodes.
 
@@ -461,7 +461,7 @@ def layer_conductance(
 
     Raises:
       TypeError, ValueError: as `integrated_gradients`; ValueError also if `layer` does not depend on
-        `xs`, or one of several on another (it would be cut off from `ys`: call once for each).
+        `xs`, or one of several cuts another off from `ys` (call once for each).
 
     >>> @tf.function
     ... def f(x):
@@ -477,12 +477,15 @@ def layer_conductance(
         for tensor, given in zip(plan.layers, layers):
             if tensor.ref() not in plan.varying:
                 raise ValueError(_unconnected(function, [given], plan.xs, "layer", "xs"))
+        met = {t.ref() for op in _ops_between(plan.ys, plan.layers) for t in op.inputs}
+        met.update(y.ref() for y in plan.ys)
         for (first, one), (second, other) in itertools.permutations(zip(layers, plan.layers), 2):
-            if other.ref() in _varying(_ops_between([other], [one]), [one]):
+            cut_off = one.ref() not in met and other.ref() in _varying(_ops_between([other], [one]), [one])
+            if cut_off or one is other:
                 raise ValueError(
-                    f"{function}: layer has {second.name!r}, which is {first.name!r} again or computed from "
-                    "it, expected tensors side by side, which share the change of ys between them. Call "
-                    f"{function} once for each."
+                    f"{function}: layer has {second.name!r}, which is {first.name!r} again or all that ys "
+                    "has of it, expected tensors side by side, which share the change of ys between them. "
+                    f"Call {function} once for each."
                 )
         walk = _Walk(plan, xs, baselines, num_steps, method, max_rows)
         weights = _flat_grad_ys(function, plan, ys, grad_ys)
@@ -4240,11 +4243,6 @@ class _Cuts:
             self.bounds[key] = tf.range(total - one) + tf.tile(later, [self.steps])
         return self.bounds[key]
 
-    def pad(self, tensor, side):
-        """The inverse of `cut`, with zeros in the rows that it left out."""
-        zeros = tf.zeros(_with_features([tf.shape(tensor)[0] // self.steps], tensor), tensor.dtype)
-        return tf.concat([zeros, tensor] if side else [tensor, zeros], 0)
-
     def outer(self, tensor):
         """The rows of the first and of the last point."""
         one = tf.shape(tensor)[0] // (self.steps + 1)
@@ -4662,6 +4660,9 @@ _CONVOLUTION = ("strides", "padding", "explicit_paddings", "data_format", "dilat
 
 
 def _reshape(op, other, grads):
+    like = op.op.inputs[0]
+    if like.shape.rank and like.shape[1:].num_elements():  # the number of rows follows
+        return [tf.reshape(grads[0], [-1, *like.shape.as_list()[1:]]), None]
     like = op.inputs[0]
     return [_restore_shape(tf.reshape(grads[0], tf.shape(like)), like.shape), None]
 
@@ -4689,8 +4690,11 @@ def _choice(compare):
 
     def rule(op, other, grads):
         def share():
+            # As `_share`, in fewer nodes: where they change places there is a distance at one end.
             (a0, b0), (a1, b1) = op.inputs, other.inputs
-            return _share(compare(a0, b0), compare(a1, b1), tf.abs(a0 - b0), tf.abs(a1 - b1))
+            first0, first1, gap0, gap1 = compare(a0, b0), compare(a1, b1), tf.abs(a0 - b0), tf.abs(a1 - b1)
+            crossing = _ratio(tf.where(first0, gap0, gap1), gap0 + gap1)
+            return tf.where(tf.equal(first0, first1), tf.cast(first0, gap0.dtype), crossing)
 
         first = grads[0] * op.keep("share", share)
         parts = (lambda: first, lambda: grads[0] - first)
@@ -4771,39 +4775,24 @@ def _pool(op, other, grads):
         t (z1[i] - z0[i]) + (1 - t) (z1[j] - z0[j])
             = t (y1 - d1 - y0) + (1 - t) (y1 - y0 + d0) = y1 - y0 + (1 - t) d0 - t d1 = y1 - y0
     """
-    cuts, tiles = op.cuts, _tiles(op)
+    cuts = op.cuts
     small = np.prod(op.get_attr("ksize")) <= 4  # in larger windows more than one place wins in a step
-    if tiles and small and op.summed and cuts is not None and cuts.widths is not None:
+    if _tiles(op) and small and op.summed and cuts is not None and cuts.widths is not None:
         return [_Summed(_pool_lines(op, other, grads[0]))]
+    windows = [end.keep("windows", lambda end=end: _Windows(end.op)) for end in (op, other)]
 
-    def first():
-        then, now = _look_up_tiles(op, other) if tiles else _look_up(op, other)
-        return _half_ratio(op.outputs[0] - then, other.outputs[0] - now)
+    def ends(name):
+        return [end.whole(name, lambda _, w=w: getattr(w, name)) for end, w in zip((op, other), windows)]
 
-    share = grads[0] * op.keep("share", first)
-    rest = grads[0] - share
+    def share():
+        (z0, z1), (y0, y1), (won0, won1) = map(ends, ("values", "best", "winners"))
+        share = _half_ratio(y0 - tf.gather(z0, won1, batch_dims=1), y1 - tf.gather(z1, won0, batch_dims=1))
+        return share, windows[0].places([won0, won1])
 
-    def by_windows():
-        return _Windows(op).scatter(share, rest, op.inputs[0], other.inputs[0])
-
-    exact = True if tiles else _gathers(op)
-    if exact is False:
-        return [by_windows()]
-    if cuts is None:
-        grad = op.pull(share) + other.pull(rest)
-    elif op.summed:  # each point is the end of one interval and the start of the next
-        grad = _add_steps(op.pull(cuts.pad(share, 0) + cuts.pad(rest, 1)), cuts.steps + 1)
-    else:
-        grad = cuts.cut(op.pull(cuts.pad(share, 0)), 0) + cuts.cut(op.pull(cuts.pad(rest, 1)), 1)
-    summed = cuts is not None and op.summed
-    if exact is not True:
-        # TensorFlow's gradient is quick where it finds the pooling itself, which it doesn't in a branch.
-        shape = grad.shape
-        grad = tf.cond(
-            exact, lambda: grad, lambda: _add_steps(by_windows(), cuts.steps) if summed else by_windows()
-        )
-        grad = _restore_shape(grad, shape)
-    return [_Summed(grad) if summed else grad]
+    share, places = op.keep("share", share)
+    grad = tf.reshape(grads[0], [-1, windows[0].count])
+    first = grad * share
+    return [windows[0].scatter([first, grad - first], places)]
 
 
 def _half_ratio(a, b):
@@ -4825,69 +4814,6 @@ def _tiles(op):
         and list(op.get_attr("ksize")) == list(op.get_attr("strides"))
         and op.get_attr("padding") in (b"VALID", b"SAME")
     )
-
-
-def _look_up_tiles(op, other):
-    """As `_look_up` for windows that do not overlap, in terms of pooling and its gradient."""
-    won0, won1 = op.slopes(), other.slopes()
-    return (
-        _window_sums(op, won1 * op.inputs[0], won1),
-        _window_sums(op, won0 * other.inputs[0], won0),
-    )
-
-
-def _look_up(op, other):
-    """What the winners at the end were at the start, and what those at the start are at the end."""
-    z0, z1, y0, y1 = op.inputs[0], other.inputs[0], op.outputs[0], other.outputs[0]
-    attrs = {key: op.get_attr(key) for key in ("ksize", "strides", "padding", "data_format")}
-    attrs = {key: v.decode() if isinstance(v, bytes) else v for key, v in attrs.items()}
-
-    def gather(z, y, values):
-        z, y, values = (tf.cast(t, tf.float32) for t in (z, y, values))
-        found = tf.raw_ops.MaxPoolGradGrad(orig_input=z, orig_output=y, grad=values, **attrs)
-        return _restore_shape(tf.cast(found, z0.dtype), y0.shape)
-
-    exact = _gathers(op)
-    if exact is False:
-        return _Windows(op).look_up(z0, z1)
-    return tf.cond(
-        exact,
-        lambda: (gather(z1, y1, z0), gather(z0, y0, z1)),
-        lambda: _Windows(op).look_up(z0, z1),
-    )
-
-
-def _gathers(op):
-    """Whether TensorFlow's kernels can look up winners and break ties one way: known when it runs.
-
-    False where they cannot: explicit paddings, float64 that is compiled, three dimensions, where some
-    of them count every place of a tie as the winner, and outputs as large as the inputs, where
-    MaxPoolGradGrad writes over what it has yet to read.
-
-    Compiled by XLA, MaxPoolGradGrad looks at the upper 16 bits only, and MaxPoolGrad breaks ties its
-    own way. Nothing tells a graph whether it is compiled but a window whose second place wins by the
-    last bits.
-    """
-    z, padding = op.op.inputs[0], op.get_attr("padding")
-    as_large = any(k > 1 and s == 1 for k, s in zip(op.get_attr("ksize"), op.get_attr("strides")))
-    if (
-        z.dtype == tf.float64
-        or op.type != "MaxPool"
-        or padding == b"EXPLICIT"
-        or (padding == b"SAME" and as_large)
-    ):
-        return False
-
-    def probe():
-        some = z[:1, :1, :1, :1]
-        never = tf.reduce_any(tf.math.is_nan(some) & tf.math.is_inf(some))  # else it is run before
-        values = tf.reshape([1.0, 1 + 2.0**-20 + tf.cast(never, tf.float32)], [1, 1, 2, 1])
-        window = {"ksize": [1, 1, 2, 1], "strides": [1, 1, 2, 1], "padding": "VALID"}
-        best = tf.raw_ops.MaxPool(input=values, **window)
-        found = tf.raw_ops.MaxPoolGradGrad(orig_input=values, orig_output=best, grad=values, **window)
-        return tf.reduce_all(tf.equal(found, best))
-
-    return op.keep("gathers", probe)
 
 
 def _window_sums(op, values, winners):
@@ -4946,68 +4872,87 @@ def _pool_lines(op, other, grad):
 
 
 class _Windows:
-    """The windows of a pooling op: one strided slice of the padded input per place in the window."""
+    """The windows of a pooling op, in its padded input.
+
+    Attributes:
+      values: the padded input, `[rows, padded entries]`.
+      best: the maxima of the windows, `[rows, count]`.
+      winners: which of the entries is the first maximum of its window, `[rows, count]`. One is in any
+        case: compiled code may compute the input twice and round it in two ways, and then none of them
+        would equal the output.
+    """
 
     def __init__(self, op):
-        z, y = op.inputs[0], op.outputs[0]
-        size, self.strides = op.get_attr("ksize"), op.get_attr("strides")
-        self.shape, self.out = tf.shape(z), tf.shape(y)
-        rank, inner, outer = len(size), z.shape.as_list(), y.shape.as_list()
-        padding = op.get_attr("padding")
-
-        def beyond(axis, before=0):
-            """How far the windows reach beyond the input, if they do."""
-            stride, k = self.strides[axis], size[axis]
-            if stride == k == 1:
-                return 0
-            if None in (inner[axis], outer[axis]):
-                return tf.maximum((self.out[axis] - 1) * stride + k - before - self.shape[axis], 0)
-            return max((outer[axis] - 1) * stride + k - before - inner[axis], 0)
-
+        size, strides, padding = (op.get_attr(key) for key in ("ksize", "strides", "padding"))
+        self.like, (inner, out) = op.inputs[0], map(_inner_sizes, (op.inputs[0], op.outputs[0]))
+        self.inner, self.count = inner, math.prod(out)
+        windows = list(zip(size[1:], strides[1:]))
+        # How far the windows reach beyond the input, if they do.
+        beyond = [
+            _at_least_0((n - 1) * stride + k - whole) if k > 1 else 0
+            for n, (k, stride), whole in zip(out, windows, inner)
+        ]
         if padding == b"EXPLICIT":
-            flat = op.get_attr("explicit_paddings")
-            before = [flat[2 * i] for i in range(rank)]
+            self.before = op.get_attr("explicit_paddings")[2::2]
+            after = [_at_least_0(b - start) for b, start in zip(beyond, self.before)]
         else:  # the smaller half comes first
-            before = [beyond(i) // 2 if padding == b"SAME" else 0 for i in range(rank)]
-        self.before = before
-        after = [beyond(i, start) for i, start in enumerate(before)]
-        self.pads = tf.stack([tf.stack([b, a]) for b, a in zip(before, after)])
-        self.padded = self.shape + tf.reduce_sum(self.pads, axis=1)
-        span = (self.out - 1) * self.strides + 1
-        self.bounds = [(tf.constant(place), span + place) for place in np.ndindex(*size)]
+            self.before = [b // 2 if padding == b"SAME" else 0 for b in beyond]
+            after = [b - start for b, start in zip(beyond, self.before)]
+        self.padded = [sum(parts) for parts in zip(self.before, inner, after)]
+        self.entries = math.prod(self.padded)
+        best, pads = self.like, [(0, 0), *zip(self.before, after)]
+        if any(not isinstance(n, int) or n for pad in pads for n in pad):
+            best = tf.pad(best, pads, constant_values=best.dtype.min)
+        self.values = tf.reshape(best, [-1, self.entries])
+        # Axis by axis, as the maximum of maxima; what was found on later axes comes along.
+        winners, weight = 0, 1
+        for axis in reversed(range(len(out))):
+            (k, stride), n = windows[axis], out[axis]
+            order = np.arange(n, dtype=np.int32) if isinstance(n, int) else tf.range(n)
+            places = np.arange(k, dtype=np.int32)[:, None] + stride * order
+            steps = weight * places
+            reshape = np.reshape if isinstance(steps, np.ndarray) else tf.reshape
+            steps = reshape(steps, [k, -1] + [1] * (len(out) - 1 - axis))
+            whole = isinstance(winners, tf.Tensor) and winners.shape.rank == best.shape.rank
+            if k == stride == 1:
+                winners = winners + steps[0]
+            else:
+                values = tf.unstack(tf.gather(best, places, axis=axis + 1), k, axis + 1)
+                if whole:
+                    found = tf.unstack(tf.gather(winners, places, axis=axis + 1) + steps, k, axis + 1)
+                else:
+                    found = [winners + steps[i] for i in range(k)]
+                best, winners = values[0], found[0]
+                for value, at in zip(values[1:], found[1:]):
+                    better = value > best
+                    best, winners = tf.where(better, value, best), tf.where(better, at, winners)
+            weight *= self.padded[axis]
+        self.best = tf.reshape(best, [-1, self.count])
+        self.winners = tf.reshape(tf.broadcast_to(winners, tf.shape(best)), [-1, self.count])
 
-    def look_up(self, z0, z1):
-        """See `_look_up`."""
-        then = now = tf.zeros(self.out, z0.dtype)
-        for (_, at0, won0), (_, at1, won1) in zip(self._visit(z0), self._visit(z1)):
-            then, now = tf.where(won1, at0, then), tf.where(won0, at1, now)
-        return then, now
+    def places(self, winners):
+        """For `scatter`: where the winners are among the entries of all rows, and how many these are."""
+        at = tf.concat(winners, 1)
+        total = tf.shape(at)[0] * self.entries
+        return at + tf.reshape(tf.range(0, total, self.entries), [-1, 1]), total
 
-    def scatter(self, grad0, grad1, z0, z1):
-        """Adjoints of the input, `grad0` for the winners at the start and `grad1` for those at the end."""
-        total = tf.zeros(self.padded, grad0.dtype)
-        zero = tf.zeros([], grad0.dtype)
-        for (bounds, _, won0), (_, _, won1) in zip(self._visit(z0), self._visit(z1)):
-            part = tf.where(won0, grad0, zero) + tf.where(won1, grad1, zero)
-            begin, end = bounds
-            total += tf.raw_ops.StridedSliceGrad(
-                shape=self.padded, begin=begin, end=end, strides=self.strides, dy=part
-            )
-        return tf.slice(total, tf.stack(self.before), self.shape)
+    def scatter(self, grads, places):
+        """The sum of adjoints `[rows, count]` of winners, as one of the input."""
+        grad = tf.math.unsorted_segment_sum(tf.concat(grads, 1), *places)
+        grad = tf.reshape(grad, [-1, *self.padded])
+        if self.values.op.inputs[0] is not self.like:  # it was padded
+            grad = tf.slice(grad, [0, *self.before], [-1, *self.inner])
+        return _restore_shape(grad, [None, *self.like.shape[1:]])
 
-    def _visit(self, z):
-        """Per place its bounds, what is there, and where it is the first with the maximum.
 
-        One place wins in any case: compiled code may compute `z` twice and round it in two ways, and then
-        no place would equal a maximum that is given.
-        """
-        padded = tf.pad(z, self.pads, constant_values=z.dtype.min)
-        places = [tf.strided_slice(padded, begin, end, self.strides) for begin, end in self.bounds]
-        best, winner = places[0], tf.zeros(self.out, tf.int32)
-        for i, values in enumerate(places[1:], 1):
-            better = values > best
-            best, winner = tf.where(better, values, best), tf.where(better, i, winner)
-        return [(b, values, tf.equal(winner, i)) for i, (b, values) in enumerate(zip(self.bounds, places))]
+def _inner_sizes(tensor):
+    """The sizes of all axes but the first, as numbers where they are known."""
+    known = tensor.shape.as_list()[1:]
+    return [tf.shape(tensor)[i] if n is None else n for i, n in enumerate(known, 1)]
+
+
+def _at_least_0(number):
+    return max(number, 0) if isinstance(number, int) else tf.maximum(number, 0)
 
 
 # Softmax
@@ -5137,6 +5082,7 @@ _BILINEAR = _types(
     DepthwiseConv2dNativeBackpropFilter Einsum SparseMatMul SparseTensorDenseMatMul TridiagonalMatMul
     """
 )
+
 
 def _loop_rule(op, other, grads):
     """Back through the rounds of a loop, with the rules of both ends in each."""

@@ -55,6 +55,7 @@ def test_windows_that_overlap_are_complete_in_half_precision(dtype, tolerance):
 POOLS = {
     "3x3, stride 2": lambda z: tf.nn.max_pool2d(z, 3, 2, "SAME"),
     "3x3, stride 1": lambda z: tf.nn.max_pool2d(z, 3, 1, "VALID"),
+    "1x1, stride 2": lambda z: tf.nn.max_pool2d(z, 1, 2, "VALID"),
     "explicit": lambda z: tf.nn.max_pool2d(z, 3, 2, [[0, 0], [2, 1], [0, 2], [0, 0]]),
     "3x3x3": lambda z: tf.nn.max_pool3d(z[:, None] * [[[[[1.0]]], [[[2.0]]], [[[0.5]]]]], 3, 2, "SAME"),
 }

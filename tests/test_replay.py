@@ -499,14 +499,14 @@ class TestLayers:
         np.testing.assert_allclose(a.sum(axis=1) + b.sum(axis=1), expected, atol=1e-12)
 
     @pytest.mark.parametrize("through", [tf.identity, lambda h: tf.nn.relu(h) + h, lambda h: h])
-    def test_a_layer_that_another_one_is_computed_from_is_refused(self, through):
+    def test_a_layer_that_another_one_cuts_off_is_refused(self, through):
         def build(x):
             first = tf.nn.relu(x, name="first")
             second = through(first)
             return ig.layer_conductance(tf.reduce_sum(second, 1), {"a": second, "b": first}, x)
 
         with pytest.raises(
-            ValueError, match="layer has .* 'first:0' again or computed from it.*once for each"
+            ValueError, match="layer has .* 'first:0' again or all that ys has of it.*once for each"
         ):
             as_graph(build, [np.ones([2, 3], np.float32)], False)
 

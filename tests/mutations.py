@@ -48,7 +48,7 @@ MUTATIONS = [
     ("no derivative where a slope cancels", IG, "near = same | (tf.abs(mean * change - gain) <= rounding)", "near = same", [RULES]),
     ("a product at its start", IG, "means = [p0 if p0 is p1 else (p0 + p1) / 2 for", "means = [p0 for", [RULES]),
     ("a quotient with the wrong sign", IG, "return -1 / (b0 * b1)", "return 1 / (b0 * b1)", [RULES]),
-    ("ties of Maximum share half", IG, "return tf.where(tf.equal(first0, first1), tf.cast(first0, gap0.dtype), crossing)", "return tf.fill(tf.shape(gap0 + gap1), tf.constant(0.5, gap0.dtype))", [RULES]),
+    ("ties of Maximum share half", IG, "            return tf.where(tf.equal(first0, first1), tf.cast(first0, gap0.dtype), crossing)", "            return tf.fill(tf.shape(gap0 + gap1), tf.constant(0.5, gap0.dtype))", [RULES]),
     ("max pooling by the mean of both ends", IG, "share = _half_ratio(y0 - tf.gather(z0, won1, batch_dims=1), y1 - tf.gather(z1, won0, batch_dims=1))", "share = tf.ones_like(y0) / 2", [RULES, SECANT]),
     ("what sums of pooled steps miss left out", IG, "[start - moved, stop + moved]", "[start, stop]", [SECANT]),
     ("what sums of pooled steps miss moved the wrong way", IG, "[start - moved, stop + moved]", "[start + moved, stop - moved]", [SECANT]),

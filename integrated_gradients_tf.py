@@ -943,7 +943,6 @@ class _Plan:
         self.frontier = _first_met(self.ys + self.layers, affine, self.ops)
         self.prefix = _ops_between(self.frontier, self.xs + self.beside)
         self.rest = _ops_between(self.ys + self.layers, self.frontier + self.beside)
-        self._find_kinks()
 
     # What to do with it
 
@@ -1001,7 +1000,7 @@ class _Plan:
         kinds = {"Where", "Unique", "UniqueV2", "UniqueWithCounts", "DynamicPartition", "ListDiff"}
         return next((op for op in self.rest if op.type in kinds and _slots_vary(op, self.varying)), None)
 
-    def _find_kinks(self):
+    def find_kinks(self):
         """Finds the ops at which a gradient along the path jumps, and whether it bends between them."""
         live = {t.ref() for t in self.ys + self.layers}
         reached = []
@@ -2985,6 +2984,7 @@ class _Walk:
     def __init__(self, plan, structure, baselines, num_steps, method, max_rows, outputs=1):
         function, graded = plan.function, method == "auto"
         if graded:
+            plan.find_kinks()
             method = "secant" if plan.kinks and not plan.jumps else "gausslegendre"
         if plan.shifting is not None and method == "secant":
             if not graded:
@@ -3001,7 +3001,8 @@ class _Walk:
         # Rows in which nothing switches take the nodes of Gauss-Legendre, where these are better.
         self.mixed = graded and self.secant and plan.mixed and self.steps > 1
         self.inside = graded and self.secant and plan.tests_equality
-        self.rule = quadrature(self.steps, "gausslegendre" if self.secant else method)
+        points_only = "gausslegendre" if self.mixed else None if self.secant else method
+        self.rule = points_only and quadrature(self.steps, points_only)
         self.starts = _flat_baselines(function, structure, plan.xs, baselines)
         self.strict = max_rows is not None
         self.limit = self._row_limit(function, max_rows, outputs)
@@ -3269,17 +3270,19 @@ class _Walk:
         if self.steps == 1:
             return
         groups, many = {}, self.steps >= LEAST_GRADED
+
+        def some(seen):
+            readers = self._readers(seen)
+            return readers[:: len(readers) // MOST_READ + 1]
+
         if self.secant:
-            groups["switches"] = self._readers(_switches)
-            groups["softmaxes"] = self._readers(_movers) if many else []
+            groups["switches"] = [readers] if (readers := some(_switches)) else []
+            groups["softmaxes"] = [[reader] for reader in self._readers(_movers)] if many else []
         if self.mixed:
-            groups["states"] = self._readers(_states)
+            groups["states"] = [readers] if (readers := some(_states)) else []
         if self.graded or (self.mixed and many):
-            groups["outputs"] = [self._reader(y, 0) for y in self.plan.ys if y.shape.rank is not None]
-        groups["norms"] = self._readers(_norms)
-        for name in ("switches", "states", "norms"):
-            some = groups.get(name, [])
-            groups[name] = some[:: len(some) // MOST_READ + 1]
+            groups["outputs"] = [[self._reader(y, 0)] for y in self.plan.ys if y.shape.rank is not None]
+        groups["norms"] = [[reader] for reader in some(_norms)]
         if not any(groups.values()):
             return
         self.bins = _bins(
@@ -3343,14 +3346,12 @@ class _Walk:
     def _look(self, groups):
         """A sample of what readers see at the looks along the path and at `xs`.
 
-        Lists of `[looks + 1, B, units]` by the name of the group; one of all units that switch.
+        Of lists of groups of readers by name: `[looks + 1, B, units]` for each group.
         """
         plan, dtype = self.plan, _wide(self.plan.frontier[0].dtype)
         looks, size = self.bins.looks + 1, self.bins.size
         ends = [tf.constant(distance[::size], dtype)[:, None] for distance in (self.bins.low, self.bins.high)]
-        names, groups = zip(
-            *((name, part) for name, group in groups.items() for part in _parts(name, group))
-        )
+        names, groups = zip(*((name, group) for name, parts in groups.items() for group in parts))
         widths = [_sampled([units for units, _ in group])[1] for group in groups]
         joint = None not in widths  # one tensor for all groups takes far fewer nodes
         if not plan.stackable:
@@ -3497,11 +3498,6 @@ MOST_READ = 25  # ops that switch; of deeper networks some tell enough, and the 
 SAMPLE = 1024  # units of a group of ops; about twice as many are looked at, at most
 
 
-def _parts(name, group):
-    """Readers that are sampled together."""
-    return [group] if group and name in ("switches", "states") else [[reader] for reader in group]
-
-
 def _switches(op, varying):
     """Functions (of a lookup of tensors) whose sign changes are where `op` switches."""
     slots = _slots_vary(op, varying)
@@ -3646,8 +3642,7 @@ class _Block:
             sources = [self.values[t.ref()] for t in plan.frontier]
             if walk.shared:
                 rows = [self.values[r.ref()] for r in plan.roots] + sources
-                widths = self.weights if walk.long and walk.switching is None else None
-                self.cuts = _Cuts(made, rows, size, widths, walk.switching)
+                self.cuts = _Cuts(made, rows, size, self.weights if walk.long else None, walk.switching)
                 self.ends = [(op, *self.cuts.ends(op)) for op in made]
             else:
                 axes = {self.values[t].ref(): a for t, a in plan.axis.items() if t in self.values}

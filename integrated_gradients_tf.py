@@ -1001,14 +1001,18 @@ class _Plan:
         return next((op for op in self.rest if op.type in kinds and _slots_vary(op, self.varying)), None)
 
     def find_kinks(self):
-        """Finds the ops at which a gradient along the path jumps, and whether it bends between them."""
+        """Finds the ops at which a gradient along the path jumps, and whether it bends between them.
+
+        Those alone that gradients come through: what is behind a barrier may switch as it likes.
+        """
         live = {t.ref() for t in self.ys + self.layers}
         reached = []
         for op in reversed(self.rest):
             if op.type not in BARRIERS and any(t.ref() in live for t in op.outputs):
                 live.update(t.ref() for t in op.inputs if _carries_gradient(t))
                 reached.append(op)
-        self.kinks = [op for op in reached if _is_kink(op, self.varying)]
+        self.reached = reached[::-1]
+        self.kinks = [op for op in self.reached if _is_kink(op, self.varying)]
         # What is ranked or rounded changes by jumps, which the mean of both ends counts and no gradient does.
         jump = {t.ref() for op in self.rest if op.type in FLAT for t in op.outputs} & self.varying
         self.jumps = any(
@@ -1016,7 +1020,7 @@ class _Plan:
         )
         # On a line that nothing breaks, secant is exact through one curved op, and not through two.
         kinks, curved = set(self.kinks), {}  # ref() -> how many curved ops there are on the way to it
-        for op in reversed(reached):
+        for op in self.reached:
             slots = _slots_vary(op, self.varying)
             bends = bool(slots) and op not in kinks and not _is_linear(op, self.varying)
             depth = max((curved.get(t.ref(), 0) for t in op.inputs), default=0) + bends
@@ -2983,8 +2987,9 @@ class _Walk:
 
     def __init__(self, plan, structure, baselines, num_steps, method, max_rows, outputs=1):
         function, graded = plan.function, method == "auto"
-        if graded:
+        if method in ("auto", "secant"):
             plan.find_kinks()
+        if graded:
             method = "secant" if plan.kinks and not plan.jumps else "gausslegendre"
         if plan.shifting is not None and method == "secant":
             if not graded:
@@ -3271,20 +3276,20 @@ class _Walk:
             return
         groups, many = {}, self.steps >= LEAST_GRADED
 
-        def some(seen):
-            readers = self._readers(seen)
+        def some(seen, ops):
+            readers = self._readers(seen, ops)
             return readers[:: len(readers) // MOST_READ + 1]
 
         if self.secant:
-            groups["switches"] = [readers] if (readers := some(_switches)) else []
-            groups["softmaxes"] = [[reader] for reader in self._readers(_movers)] if many else []
+            groups["switches"] = [readers] if (readers := some(_switches, self.plan.reached)) else []
+            groups["softmaxes"] = [[reader] for reader in self._readers(_movers, self.plan.rest)] if many else []
         if self.mixed:
-            groups["states"] = [readers] if (readers := some(_states)) else []
+            groups["states"] = [readers] if (readers := some(_states, self.plan.kinks)) else []
         if self.graded or (self.mixed and many):
             groups["outputs"] = [[self._reader(y, 0)] for y in self.plan.ys if y.shape.rank is not None]
-        groups["norms"] = [[reader] for reader in some(_norms)]
-        if not any(groups.values()):
-            return
+        groups["norms"] = [[reader] for reader in some(_norms, self.plan.rest)]
+        if not any(groups.values()) or (self.graded and self.plan.jumps and not groups["norms"]):
+            return  # by jumps alone, no nodes are better than others
         self.bins = _bins(
             MOVE_LOOKS if groups.get("outputs") else SWITCH_LOOKS if groups.get("softmaxes") else 1,
             bool(groups["norms"]),
@@ -3319,10 +3324,10 @@ class _Walk:
             share /= tf.reduce_sum(share, axis=1, keepdims=True)
         return share
 
-    def _readers(self, seen):
-        """Units, and functions from replayed values to `[B, units]`, of what `seen` finds."""
+    def _readers(self, seen, ops):
+        """Units, and functions from replayed values to `[B, units]`, of what `seen` finds in `ops`."""
         plan, found = self.plan, []
-        for op in plan.rest:
+        for op in ops:
             for like, now in seen(op, plan.varying) if op.outputs else ():
                 if plan.is_followed(like):
                     found.append(self._reader(like, plan.axis[like.ref()], now))
@@ -3530,8 +3535,11 @@ def _states(op, varying):
 
 
 def _switching(seen):
-    """`[looks + 1, B, units]` each -> `[B]`: whether any unit switches from one look to another."""
-    found = [tf.reduce_any(tf.not_equal(t > 0, t[:1] > 0), axis=[0, 2]) for t in seen]
+    """`[looks + 1, B, units]` each -> `[B]`: whether any unit has other signs at some looks than at others.
+
+    What is zero at an end alone does not switch on the way, as of a network without biases from zeros.
+    """
+    found = [tf.reduce_any(tf.reduce_any(t > 0, 0) & tf.reduce_any(t < 0, 0), axis=1) for t in seen]
     return tf.reduce_any(tf.stack(found), axis=0)
 
 

@@ -20,7 +20,6 @@ import itertools
 import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
-from fractions import Fraction
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -58,6 +57,44 @@ Rule: TypeAlias = Callable[[tf.Operation, Any, list], Sequence]
 
 MAX_STEPS = 1_000_000
 PANEL = 128  # Gauss-Legendre nodes in one panel: leggauss(5000) would take 15 s and 300 MiB.
+
+
+# ---------------------------------------------------------------------------------------------------
+# Quadrature rules
+# ---------------------------------------------------------------------------------------------------
+
+
+def _trapezoid(n):
+    weights = np.full(n, 1 / (n - 1))
+    weights[[0, -1]] /= 2
+    return np.linspace(0, 1, n), weights
+
+
+def _gauss_legendre(n):
+    panels = -(-n // PANEL)
+    sizes = [n // panels + (i < n % panels) for i in range(panels)]
+    rules = {size: np.polynomial.legendre.leggauss(size) for size in set(sizes)}
+    points = [(i + (rules[size][0] + 1) / 2) / panels for i, size in enumerate(sizes)]
+    weights = [rules[size][1] / 2 / panels for size in sizes]
+    return np.concatenate(points), np.concatenate(weights)
+
+
+# name -> function of the number of points: (points in [0, 1], weights that sum to 1), float64.
+QUADRATURES = {
+    "riemann_left": lambda n: (np.arange(n) / n, np.full(n, 1 / n)),
+    "riemann_right": lambda n: (np.arange(1, n + 1) / n, np.full(n, 1 / n)),
+    "riemann_middle": lambda n: ((np.arange(n) + 0.5) / n, np.full(n, 1 / n)),
+    "riemann_trapezoid": _trapezoid,
+    "gausslegendre": _gauss_legendre,
+}
+
+
+@functools.lru_cache(maxsize=64)
+def quadrature(num_steps, method):
+    """Points `[S]` in [0, 1] and weights `[S]` of a rule, ascending, as float64 arrays."""
+    points, weights = QUADRATURES[method](num_steps)
+    points.flags.writeable = weights.flags.writeable = False
+    return points, weights
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -132,7 +169,6 @@ def build_ig(
     stepsize: Tensors,
     output: tf.Tensor,
     num_steps: int = 50,
-    method: str = "gausslegendre",
     name: str = "build_ig",
 ) -> Tensors:
     """Sums the gradients along the path: the attribution of `output` to the original `x`.
@@ -146,7 +182,6 @@ def build_ig(
       output: tensor `[S * B]` or `[S * B, ...]`, computed from `inter`. Entries beyond axis 0 are
         summed, as in `tf.gradients`: pass `logits[:, 3]` to explain class 3.
       num_steps: the `num_steps` of `linear_interpolation`.
-      method: the `method` of `linear_interpolation`.
       name: name scope of the nodes.
 
     Returns:
@@ -166,128 +201,22 @@ def build_ig(
     >>> f(tf.constant([[1.0, 2.0]])).numpy().tolist()
     [[3.0, -2.0]]
     """
-    num_steps = _check_steps("build_ig", num_steps, method)
+    num_steps = _check_steps("build_ig", num_steps)
     inters = _flat_inputs("build_ig", "inter", inter)
     _check_structure("build_ig", "stepsize", stepsize, "inter", inter)
     stepsizes = _flat_inputs("build_ig", "stepsize", stepsize)
     _check_tensor("build_ig", "output", output)
-    points = len(quadrature(num_steps, method)[0])
-    if not output.dtype.is_floating:
-        raise TypeError(
-            f"build_ig: output {output.name!r} has dtype {output.dtype.name}, expected a floating dtype. "
-            "Explain the scores and not what argmax or a threshold makes of them."
-        )
-    _check_recipe(inters, stepsizes, output, num_steps, method, points)
+    _check_recipe(inters, stepsizes, output, num_steps)
     with tf.name_scope(name):
-        if method == "secant":
-            grads = _recipe_secant(output, inters, num_steps)
-            stepsizes = [step[: tf.shape(step)[0] // points * num_steps] for step in stepsizes]
-            points = num_steps
-        else:
-            prefix, frontier = _recipe_prefix(output, inters, stepsizes, points)
-            grads = tf.gradients(output, frontier, stop_gradients=frontier)
+        grads = tf.gradients(output, inters, stop_gradients=inters)
         if all(grad is None for grad in grads):
-            raise ValueError(_unconnected("build_ig", [output], inters, "output", "inter"))
-        grads = [None if grad is None else tf.convert_to_tensor(grad) for grad in grads]
-        if method != "secant" and prefix:
-            result = _sum_before_prefix(grads, prefix, frontier, inters, stepsizes, points)
-        else:
-            result = [
-                tf.zeros_like(step[: tf.shape(step)[0] // points])
-                if grad is None
-                else _sum_steps(grad, step, points)
-                for grad, step in zip(grads, stepsizes)
-            ]
+            raise ValueError(
+                f"build_ig: no gradient flows from output {output.name!r} to inter "
+                f"{[x.name for x in inters]}, expected differentiable ops in between. Call the network on "
+                "inter itself, and look for ids, tf.stop_gradient, argmax, rounding or comparisons."
+            )
+        result = [_sum_steps(*pair, num_steps) for pair in zip(grads, stepsizes)]
     return tf.nest.pack_sequence_as(inter, result)
-
-
-def _recipe_prefix(output, inters, stepsizes, points):
-    """The affine ops at the beginning of the network, and the last tensors that they compute.
-
-    No ops and `inters` where there are none, or where the gradient is not all that counts.
-    """
-    ops = _ops_between([output], inters)
-    if any(_factors(step, points) is None for step in stepsizes) or any(map(_has_own_gradient, ops)):
-        return [], inters
-    varying = _varying(ops, inters)
-    rows = _Rows("build_ig", inters[0].shape.as_list()[0], strict=False)
-    rows.start(inters)
-    rows.follow(ops, varying, [output])
-    affine = {x.ref(): x for x in inters}
-    for op in ops:
-        if _is_affine(op, varying, affine):
-            led = op not in rows.baked
-            affine.update((t.ref(), t) for t in op.outputs if led and rows.place(t) == Place(0))
-    frontier = _first_met([output], affine, ops)
-    prefix = _ops_between(frontier, inters)
-    return (prefix, frontier) if prefix else ([], inters)
-
-
-def _has_own_gradient(op):
-    """Whether `tf.custom_gradient` or `gradient_override_map` gave `op` a gradient."""
-    try:
-        return bool(op.get_attr("_gradient_op_type"))
-    except ValueError:
-        return False
-
-
-def _sum_before_prefix(grads, prefix, frontier, inters, stepsizes, points):
-    """Sums the gradients over the steps at the frontier, and pulls the sum back on the rows of `x`."""
-    factors = [_factors(step, points) for step in stepsizes]
-    rows = inters[0].shape.as_list()[0]
-    batch = tf.shape(factors[0][1])[0] if rows is None else rows // points
-    starts = [x[:batch] for x in inters]
-    values = {x.ref(): start for x, start in zip(inters, starts)}
-    _replay(prefix, values, frontier, Fraction(1, points) if rows else 1)
-    ends, seeds = [], []
-    for grad, tensor in zip(grads, frontier):
-        if grad is not None:
-            ends.append(values[tensor.ref()])
-            total = _weighted_sum(grad, factors[0][0], points)
-            seeds.append(tf.cast(tf.reshape(total, tf.shape(ends[-1])), grad.dtype))
-    result = []
-    for grad, (_, change), x in zip(tf.gradients(ends, starts, grad_ys=seeds), factors, inters):
-        total = tf.zeros_like(change)
-        if grad is not None:
-            total = tf.cast(_widen(tf.convert_to_tensor(grad)) * _widen(change), x.dtype)
-        result.append(_restore_shape(total, [rows and rows // points] + x.shape.as_list()[1:]))
-    return result
-
-
-def _recipe_secant(output, inters, steps):
-    """Adjoints of the intervals between the points of the recipe, `[S * B, ...]` or None."""
-    inside = _ops_between([output], inters)
-    known = {t.ref() for op in inside for t in op.outputs} | {x.ref() for x in inters}
-    rows = inters[0].shape.as_list()[0] if inters[0].shape.rank else None
-    # Tensors of as many rows beside the path, such as targets that the user tiled.
-    beside = {t.ref(): t for op in inside for t in op.inputs if t.ref() not in known and _leads(t, rows)}
-    plan = _Plan("build_ig", output, inters, per_row=list(beside.values()), explain=False)
-    plan._check_connected()
-    if plan.stacked:
-        cuts = _Cuts(plan.ops, plan.xs + plan.roots, steps)
-        ends = [(op, *cuts.ends(op)) for op in plan.ops]
-        seed = cuts.cut(tf.ones_like(output), 0)
-        parts = _reverse(ends, plan.ys, [seed], inters, SECANT_RULES)
-        return [tf.add_n(p) if p else None for p in parts]
-    # Rows leave axis 0 on the way, or are part of the graph: the network once more, on the starts and
-    # on the ends. An empty interval at the end makes them as many as the points were.
-    runs = []
-    for side in (0, 1):
-        values = {x.ref(): _next_points(x, steps) if side else tf.identity(x) for x in plan.xs}
-        sources = [values[x.ref()] for x in plan.xs]
-        made = _replay(plan.ops, values, plan.ys, reversible=True)
-        runs.append((made, sources, values[plan.ys[0].ref()]))
-    (made, xs, y), (after, _, _) = runs
-    parts = _reverse(
-        _pair(made, after, _axes_of_rows(made, xs, [y]), rows), [y], [tf.ones_like(y)], xs, SECANT_RULES
-    )
-    return [tf.add_n(p)[: tf.shape(p[0])[0] // (steps + 1) * steps] if p else None for p in parts]
-
-
-def _next_points(inter, steps):
-    """Point `s + 1` in the place of point `s`; the last one stays."""
-    rows = tf.shape(inter)[0] // (steps + 1)
-    return _restore_shape(tf.concat([inter[rows:], inter[steps * rows :]], 0), inter.shape)
 
 
 @_as_it_is
@@ -1027,16 +956,14 @@ class _Plan:
             curved.update((t.ref(), depth) for t in op.outputs)
         self.curved = max((curved.get(t.ref(), 0) for t in self.ys + self.layers), default=0) > 1
 
-    @property
-    def mixed(self):
-        """Whether rows in which nothing switches are worth a rule of their own, and can be told."""
-        found = [_switches(op, self.varying) or _states(op, self.varying) for op in self.kinks]
-        told = all(any(self.is_followed(like) for like, _ in readers) for readers in found)
-        return self.curved and self.aligned and not self.layers and told
-
     def is_followed(self, tensor):
         """Whether it is known which axis of a tensor carries the rows."""
         return tensor.shape.rank is not None and self.axis.get(tensor.ref(), UNKNOWN) != UNKNOWN
+
+    @property
+    def loopable(self):
+        """Whether a `tf.while_loop` can hold the ops of the path."""
+        return not any(op.type in LOOPLESS for op in self.rest)
 
     @property
     def tests_equality(self):
@@ -1239,7 +1166,9 @@ def _settled(op, path, varying):
     made = []
     for end in ends:
         values = {start.ref(): tf.constant(end, start.dtype)}
-        _replay(chain, values, [tensor])
+        for reader in chain:
+            inputs = [values.get(t.ref(), t) for t in reader.inputs]
+            (values[reader.outputs[0].ref()],) = _copy(reader.type, inputs, reader.node_def.attr, [])
         made.append(values[tensor.ref()])
     return tensor, made[0], tf.reduce_all(tf.equal(*made))
 
@@ -2557,8 +2486,7 @@ def _replay(ops, values, keep, copies=1, axis=None, reversible=False):
       ops: from `_ops_between`.
       values: original tensor's `ref()` -> the tensor to read instead; extended with the outputs.
       keep: tensors whose new values are wanted.
-      copies: factor of the rows (a fraction where they become fewer), for shapes that hold them; None
-        where shapes hold none.
+      copies: factor of the rows, for shapes that hold them; None where shapes hold none.
       axis: original tensor's `ref()` -> the axis that carries its rows, where it is known. With it the
         new tensors have the static shapes of the original ones, which inference alone loses: what is
         captured by the body of a loop is no constant there.
@@ -2982,36 +2910,22 @@ UNROLLED = 16  # outputs of a jacobian whose backward passes are written out
 LOOPLESS = {"Switch", "Merge", "RefSwitch", "RefMerge"}
 
 
+METHODS = ("auto", "secant", *QUADRATURES)
+
+
 class _Walk:
     """The path of a plan from its baselines to `xs`, in blocks of steps."""
 
     def __init__(self, plan, structure, baselines, num_steps, method, max_rows, outputs=1):
-        function, graded = plan.function, method == "auto"
-        if method in ("auto", "secant"):
-            plan.find_kinks()
-        if graded:
-            method = "secant" if plan.kinks and not plan.jumps else "gausslegendre"
-        if plan.shifting is not None and method == "secant":
-            if not graded:
-                raise ValueError(
-                    f"{function}: method is 'secant', but the shape that op {plan.shifting.name!r} "
-                    f"({plan.shifting.type}) returns depends on the values along the path, expected the same "
-                    "shapes at both ends of an interval. Use 'gausslegendre', or a mask that is multiplied."
-                )
-            method = "gausslegendre"
-        self.plan, self.steps = plan, _check_steps(function, num_steps, method)
+        function, auto = plan.function, method == "auto"
+        num_steps = _check_steps(function, num_steps, method, METHODS)
+        method = _choose_method(plan, method)
+        self.plan, self.steps = plan, num_steps
         self.secant = method == "secant"
-        # Nodes that follow the network, where `auto` leaves the choice to us.
-        self.graded = graded and plan.aligned and method == "gausslegendre" and self.steps >= LEAST_GRADED
-        # Rows in which nothing switches take the nodes of Gauss-Legendre, where these are better.
-        self.mixed = graded and self.secant and plan.mixed and self.steps > 1
-        self.inside = graded and self.secant and plan.tests_equality
-        points_only = "gausslegendre" if self.mixed else None if self.secant else method
-        self.rule = points_only and quadrature(self.steps, points_only)
+        self.method, self.auto = method, auto
         self.starts = _flat_baselines(function, structure, plan.xs, baselines)
         self.strict = max_rows is not None
         self.limit = self._row_limit(function, max_rows, outputs)
-        self.loop = not any(op.type in LOOPLESS for op in plan.rest)
 
     def _row_limit(self, function, max_rows, outputs):
         plan = self.plan
@@ -3093,27 +3007,21 @@ class _Walk:
     def _start(self):
         """Nodes that do not depend on the step."""
         plan = self.plan
-        self.base = plan.full_baselines(self.starts)
-        values = plan.values(plan.xs, self.base)
-        _replay(plan.prefix, values, plan.frontier, 1, plan.axis)
-        self.before = [values.get(t.ref(), t) for t in plan.frontier]
-        self.batch = plan.check_lengths()
+        self.path = Path(plan, self.starts)
+        self.batch = self.path.batch
         # With shared ends, K steps take K + 1 points; where rows leave axis 0, two copies of K.
         self.shared = self.secant and plan.stacked
         self.per_block = self._steps_per_block()
         known = isinstance(self.per_block, int)
         self.long = self.per_block >= LONG if known else self.limit >= 8 * LONG
-        self.change = [_change(start, t) for t, start in zip(plan.frontier, self.before)]
-        self.density, self.map, self.switching = None, None, None
-        if plan.aligned and (self.secant or self.graded):
-            self._find_points()
+        self.points = Points(self.path, self.steps, self.method, self.auto, self.limit)
 
     def _steps_per_block(self):
         plan, ends = self.plan, 2 if self.secant and not self.shared else 1
         known = plan.rows is not None
         if not plan.stackable:
             return 1
-        if not known and not self.loop:
+        if not known and not self.plan.loopable:
             return -(-self.steps // 8)
         larger, smaller = (max, min) if known else (tf.maximum, tf.minimum)
         rows = larger(1, self.batch * ends)
@@ -3136,7 +3044,7 @@ class _Walk:
         """The sum over blocks of what `add(block)` returns, in constant memory."""
         size = self.per_block
         blocks = -(-self.steps // size)
-        if isinstance(blocks, int) and (blocks == 1 or not self.loop):
+        if isinstance(blocks, int) and (blocks == 1 or not self.plan.loopable):
             totals = zeros
             for i in range(blocks):
                 with tf.control_dependencies(totals if i else []):
@@ -3156,7 +3064,7 @@ class _Walk:
 
     def _pull_back(self, sums, units=None):
         """From the frontier to `xs`, once: the frontier is affine in `xs`."""
-        plan, base, before = self.plan, self.base, self.before
+        plan, base, before = self.plan, self.path.base, self.path.before
         if units is not None and plan.prefix:
             base = [tf.tile(b, [units] + [1] * (b.shape.rank - 1)) for b in base]
             values = plan.values(plan.xs, base, units)
@@ -3184,7 +3092,7 @@ class _Walk:
 
     def _times_change(self, index, grad, units=None):
         x = self.plan.xs[index]
-        result = tf.cast(grad * (_widen(x) - _widen(self.base[index])), x.dtype)
+        result = tf.cast(grad * (_widen(x) - _widen(self.path.base[index])), x.dtype)
         if units is None:
             return _restore_shape(result, x.shape)
         rank = x.shape.rank
@@ -3192,6 +3100,30 @@ class _Walk:
         return _restore_shape(result, [x.shape.as_list()[0], units] + x.shape.as_list()[1:])
 
     # Where the points go
+
+
+class Path:
+    """The straight path of a subgraph from the baselines to `xs`, walked at the frontier.
+
+    Attributes:
+      base: the baselines in the shape of `xs`.
+      before: the frontier at the baselines; `change`: what it gains from there to `xs`.
+      batch: the number of rows, an int or a tensor.
+    """
+
+    def __init__(self, plan, starts):
+        self.plan = plan
+        self.base = plan.full_baselines(starts)
+        values = plan.values(plan.xs, self.base)
+        _replay(plan.prefix, values, plan.frontier, 1, plan.axis)
+        self.before = [values.get(t.ref(), t) for t in plan.frontier]
+        self.batch = plan.check_lengths()
+        self.change = [_change(start, t) for t, start in zip(plan.frontier, self.before)]
+
+    @property
+    def dtype(self):
+        """Of points and weights."""
+        return _wide(self.plan.frontier[0].dtype)
 
     def at(self, alphas, copies):
         """The frontier at `alphas`, a pair of `[copies, 1 or B]`, `[copies * B, ...]` each."""
@@ -3202,39 +3134,181 @@ class _Walk:
             new.append(_merge_rows(path, tensor, copies))
         return new
 
-    def points(self, index):
-        """Points and weights of a block: a pair of `[K, 1 or B]`, the distances from both ends, and
-        `[K, 1 or B]`. `secant` has K + 1 points."""
-        size, steps, dtype = self.per_block, self.steps, _wide(self.plan.frontier[0].dtype)
+
+def _choose_method(plan, method):
+    """What `auto` stands for; refuses `secant` where the two ends of an interval differ in shape."""
+    auto = method == "auto"
+    if method in ("auto", "secant"):
+        plan.find_kinks()
+    if auto:
+        method = "secant" if plan.kinks and not plan.jumps else "gausslegendre"
+    if plan.shifting is not None and method == "secant":
+        if not auto:
+            raise ValueError(
+                f"{plan.function}: method is 'secant', but the shape that op {plan.shifting.name!r} "
+                f"({plan.shifting.type}) returns depends on the values along the path, expected the same "
+                "shapes at both ends of an interval. Use 'gausslegendre', or a mask that is multiplied."
+            )
+        method = "gausslegendre"
+    return method
+
+
+def _can_tell_rows_apart(plan):
+    """Whether rows in which nothing switches are worth a rule of their own, and can be told."""
+    found = [_switches(op, plan.varying) or _states(op, plan.varying) for op in plan.kinks]
+    told = all(any(plan.is_followed(like) for like, _ in readers) for readers in found)
+    return plan.curved and plan.aligned and not plan.layers and told
+
+
+class Points:
+    """Where the steps of a path lie, for each row: the ends of secant's intervals, or the nodes of a rule.
+
+    Attributes:
+      density: `[B, bins + 1]`, the share of secant's points up to each bin of the path; None if even.
+      map: what `auto` takes the nodes of Gauss-Legendre through; None where they stay as they are.
+      switching: `[B]`, the rows that take secant's points; None if all of them do.
+    """
+
+    def __init__(self, path, steps, method, auto, limit):
+        plan = path.plan
+        self.path, self.steps, self.limit = path, steps, limit
+        self.secant = method == "secant"
+        # Nodes that follow the network, where `auto` leaves the choice to us.
+        self.graded = auto and plan.aligned and method == "gausslegendre" and steps >= LEAST_GRADED
+        # Rows in which nothing switches take the nodes of Gauss-Legendre, where these are better.
+        self.mixed = auto and self.secant and steps > 1 and _can_tell_rows_apart(plan)
+        self.inside = auto and self.secant and plan.tests_equality
+        points_only = "gausslegendre" if self.mixed else None if self.secant else method
+        self.rule = points_only and quadrature(steps, points_only)
+        self.density, self.map, self.switching = None, None, None
+        if plan.aligned and (self.secant or self.graded):
+            self._find()
+
+    def of_block(self, index, size):
+        """Points and weights of a block of `size` steps.
+
+        A pair of `[K, 1 or B]`, the distances from both ends, and `[K, 1 or B]`; `secant` has K + 1 points.
+        """
+        steps = self.steps
         if self.secant:
             at = tf.minimum(index * size + tf.range(size + 1), steps)
-            points, widths = self._graded(tf.cast(at, dtype) / steps)
+            points, widths = self._graded(tf.cast(at, self.path.dtype) / steps)
             if self.inside:
                 points = [tf.maximum(p, INSIDE) for p in points]
             if self.switching is None:
                 return points, widths
-            nodes, weights = self._nodes(index, size + 1)
+            nodes, weights = self._nodes(index, size, 1)
             points = [tf.where(self.switching, *pair) for pair in zip(points, nodes)]
             return points, tf.where(self.switching, widths, weights[:-1])
         return self._nodes(index, size)
 
-    def _nodes(self, index, size):
+    def _nodes(self, index, size, more=0):
         """Nodes and weights of a rule of points, likewise."""
-        steps, dtype = self.steps, _wide(self.plan.frontier[0].dtype)
-        at = index * self.per_block + tf.range(size)
+        steps, dtype = self.steps, self.path.dtype
+        at = index * size + tf.range(size + more)
         last = tf.minimum(at, steps - 1)
         alphas, weights = (tf.gather(tf.constant(v, dtype), last) for v in self.rule)
         points, slopes = self._mapped(alphas)
         return points, tf.where(at[:, None] < steps, weights[:, None] * slopes, 0)
 
-    def intervals(self, index):
+    def intervals(self, index, size):
         """Start and end of the interval that each step of a gradient rule stands for."""
         ends = np.cumsum(self.rule[1])
         ends[-1] = 1
-        dtype = _wide(self.plan.frontier[0].dtype)
-        at = tf.minimum(index * self.per_block + tf.range(self.per_block + 1), self.steps)
+        dtype = self.path.dtype
+        at = tf.minimum(index * size + tf.range(size + 1), self.steps)
         edges, _ = self._mapped(tf.gather(tf.constant(np.concatenate([[0], ends]), dtype), at))
         return tuple(edge[:-1] for edge in edges), tuple(edge[1:] for edge in edges)
+
+    def _find(self):
+        """What is needed to place the points of every row.
+
+        Error sits where units switch, where attention, probabilities and the output move, and where
+        what the network divides by moves in logarithm: behind a normalization that is flat at one end
+        of the path everything may happen within a millionth of it. A few looks at the network on the
+        path tell where that is.
+        """
+        if self.steps == 1:
+            return
+        groups, many = {}, self.steps >= LEAST_GRADED
+
+        def some(seen, ops):
+            readers = _readers(self.path.plan, seen, ops)
+            return readers[:: len(readers) // MOST_READ + 1]
+
+        if self.secant:
+            groups["switches"] = [readers] if (readers := some(_switches, self.path.plan.reached)) else []
+            groups["softmaxes"] = (
+                [[reader] for reader in _readers(self.path.plan, _movers, self.path.plan.rest)]
+                if many
+                else []
+            )
+        if self.mixed:
+            groups["states"] = [readers] if (readers := some(_states, self.path.plan.kinks)) else []
+        if self.graded or (self.mixed and many):
+            groups["outputs"] = [
+                [_reader(self.path.plan, y, 0)] for y in self.path.plan.ys if y.shape.rank is not None
+            ]
+        groups["norms"] = [[reader] for reader in some(_norms, self.path.plan.rest)]
+        if not any(groups.values()) or (self.graded and self.path.plan.jumps and not groups["norms"]):
+            return  # by jumps alone, no nodes are better than others
+        self.bins = _bins(
+            MOVE_LOOKS if groups.get("outputs") else SWITCH_LOOKS if groups.get("softmaxes") else 1,
+            bool(groups["norms"]),
+        )
+        seen = _look(self.path, self.bins, groups, self.limit)
+        if self.mixed:
+            self.switching = _switching(seen.get("switches", []) + seen.get("states", []))
+        if self.secant:
+            share = self._share(seen, seen.get("switches"), seen.get("softmaxes"))
+            edges = tf.concat([tf.zeros_like(share[:, :1]), tf.cumsum(share, axis=1)], 1)
+            self.density = tf.stop_gradient(edges)
+        if seen.get("outputs"):
+            self.map = self._evening_map(tf.stop_gradient(self._share(seen, None, seen["outputs"])))
+
+    def _share(self, seen, switches, movers):
+        """The share of the points that each bin of the path gets, `[B, bins]`."""
+        size, dtype = self.bins.size, self.path.dtype
+        even = tf.constant(self.bins.widths, dtype)
+        # Some points everywhere: looks miss what switches twice or moves there and back.
+        share = tf.zeros([self.path.batch, 1], dtype) + even
+        for units in switches or ():
+            share += _crossings(units, size)
+        if movers:
+            moved = tf.reduce_mean(_shares(_moves(movers)), axis=0)
+            moved = tf.repeat(moved, size, axis=1) / size + 0.1 * even
+            share = moved if switches is None else tf.sqrt(share * moved)
+        share /= tf.reduce_sum(share, axis=1, keepdims=True)
+        if seen.get("norms"):
+            logs = tf.minimum(_moves(seen["norms"]), 4.0)
+            logs = tf.repeat(tf.reduce_max(logs, axis=0), size, axis=1) / size
+            share = NATS**2 * share + logs * tf.reduce_sum(logs, axis=1, keepdims=True)
+            share /= tf.reduce_sum(share, axis=1, keepdims=True)
+        return share
+
+    def _graded(self, quantiles):
+        """Points at these quantiles `[P]` of the density, and how far it is from one to the next.
+
+        A pair of `[P, B]`, the distances from both ends, each exact near its own, and `[P - 1, B]`.
+        """
+        if self.density is None:
+            low = quantiles[:, None]
+            return (low, 1 - low), low[1:] - low[:-1]
+        low, high = self.density[:, :-1], self.density[:, 1:]
+        width = tf.where(high > low, high - low, 1)
+        covered = tf.clip_by_value((quantiles[:, None, None] - low) / width, 0, 1)
+        covered = tf.where(quantiles[:, None, None] >= 1, tf.ones([], covered.dtype), covered)
+        widths = tf.constant(self.bins.widths, covered.dtype)
+
+        def total(parts):
+            return tf.reduce_sum(parts * widths, axis=2)
+
+        one = tf.ones([], covered.dtype)
+        ends = [
+            tf.where(at[:, None], one, total(part))
+            for at, part in ((quantiles >= 1, covered), (quantiles <= 0, 1 - covered))
+        ]
+        return ends, total(covered[1:] - covered[:-1])
 
     def _evening_map(self, share):
         """For each row, the map of the path under which its density is most even, `[B]` tensors."""
@@ -3264,157 +3338,76 @@ class _Walk:
         ends = tf.where(even, nodes, start), tf.where(even, 1 - nodes, end)
         return ends, tf.where(even, one, slope / m["total"])
 
-    def _find_points(self):
-        """What is needed to place the points of every row.
 
-        Error sits where units switch, where attention, probabilities and the output move, and where
-        what the network divides by moves in logarithm: behind a normalization that is flat at one end
-        of the path everything may happen within a millionth of it. A few looks at the network on the
-        path tell where that is.
-        """
-        if self.steps == 1:
-            return
-        groups, many = {}, self.steps >= LEAST_GRADED
+def _readers(plan, seen, ops):
+    """Units, and functions from replayed values to `[B, units]`, of what `seen` finds in `ops`."""
+    found = []
+    for op in ops:
+        for like, now in seen(op, plan.varying) if op.outputs else ():
+            if plan.is_followed(like):
+                found.append(_reader(plan, like, plan.axis[like.ref()], now))
+    return found
 
-        def some(seen, ops):
-            readers = self._readers(seen, ops)
-            return readers[:: len(readers) // MOST_READ + 1]
 
-        if self.secant:
-            groups["switches"] = [readers] if (readers := some(_switches, self.plan.reached)) else []
-            groups["softmaxes"] = [[reader] for reader in self._readers(_movers, self.plan.rest)] if many else []
-        if self.mixed:
-            groups["states"] = [readers] if (readers := some(_states, self.plan.kinks)) else []
-        if self.graded or (self.mixed and many):
-            groups["outputs"] = [[self._reader(y, 0)] for y in self.plan.ys if y.shape.rank is not None]
-        groups["norms"] = [[reader] for reader in some(_norms, self.plan.rest)]
-        if not any(groups.values()) or (self.graded and self.plan.jumps and not groups["norms"]):
-            return  # by jumps alone, no nodes are better than others
-        self.bins = _bins(
-            MOVE_LOOKS if groups.get("outputs") else SWITCH_LOOKS if groups.get("softmaxes") else 1,
-            bool(groups["norms"]),
-        )
-        seen = self._look(groups)
-        if self.mixed:
-            self.switching = _switching(seen.get("switches", []) + seen.get("states", []))
-        if self.secant:
-            share = self._share(seen, seen.get("switches"), seen.get("softmaxes"))
-            edges = tf.concat([tf.zeros_like(share[:, :1]), tf.cumsum(share, axis=1)], 1)
-            self.density = tf.stop_gradient(edges)
-        if seen.get("outputs"):
-            self.map = self._evening_map(tf.stop_gradient(self._share(seen, None, seen["outputs"])))
+def _reader(plan, like, axis, now=None):
+    """Likewise of a tensor, or of what `now` (of a lookup of tensors) makes in its shape."""
+    led, dtype = like.ref() in plan.row_led, _wide(plan.frontier[0].dtype)
 
-    def _share(self, seen, switches, movers):
-        """The share of the points that each bin of the path gets, `[B, bins]`."""
-        size, dtype = self.bins.size, _wide(self.plan.frontier[0].dtype)
-        even = tf.constant(self.bins.widths, dtype)
-        # Some points everywhere: looks miss what switches twice or moves there and back.
-        share = tf.zeros([self.batch, 1], dtype) + even
-        for units in switches or ():
-            share += _crossings(units, size)
-        if movers:
-            moved = tf.reduce_mean(_shares(_moves(movers)), axis=0)
-            moved = tf.repeat(moved, size, axis=1) / size + 0.1 * even
-            share = moved if switches is None else tf.sqrt(share * moved)
-        share /= tf.reduce_sum(share, axis=1, keepdims=True)
-        if seen.get("norms"):
-            logs = tf.minimum(_moves(seen["norms"]), 4.0)
-            logs = tf.repeat(tf.reduce_max(logs, axis=0), size, axis=1) / size
-            share = NATS**2 * share + logs * tf.reduce_sum(logs, axis=1, keepdims=True)
-            share /= tf.reduce_sum(share, axis=1, keepdims=True)
-        return share
+    inner = [size for i, size in enumerate(like.shape.as_list()) if i != axis]
+    units = int(np.prod(inner, dtype=np.int64)) if None not in inner and (led or axis) else None
 
-    def _readers(self, seen, ops):
-        """Units, and functions from replayed values to `[B, units]`, of what `seen` finds in `ops`."""
-        plan, found = self.plan, []
-        for op in ops:
-            for like, now in seen(op, plan.varying) if op.outputs else ():
-                if plan.is_followed(like):
-                    found.append(self._reader(like, plan.axis[like.ref()], now))
-        return found
+    def read(values, rows):
+        def at(tensor):
+            return values.get(tensor.ref(), tensor)
 
-    def _reader(self, like, axis, now=None):
-        """Likewise of a tensor, or of what `now` (of a lookup of tensors) makes in its shape."""
-        led, dtype = like.ref() in self.plan.row_led, _wide(self.plan.frontier[0].dtype)
+        return _rows_first(tf.cast(now(at) if now else at(like), dtype), axis, units, rows)
 
-        inner = [size for i, size in enumerate(like.shape.as_list()) if i != axis]
-        units = int(np.prod(inner, dtype=np.int64)) if None not in inner and (led or axis) else None
+    return units, read
 
-        def read(values, rows):
-            def at(tensor):
-                return values.get(tensor.ref(), tensor)
 
-            return _rows_first(tf.cast(now(at) if now else at(like), dtype), axis, units, rows)
+def _look(path, bins, groups, limit):
+    """A sample of what readers see at the looks along the path and at `xs`.
 
-        return units, read
+    Of lists of groups of readers by name: `[looks + 1, B, units]` for each group.
+    """
+    plan, dtype = path.plan, path.dtype
+    looks, size = bins.looks + 1, bins.size
+    ends = [tf.constant(distance[::size], dtype)[:, None] for distance in (bins.low, bins.high)]
+    names, groups = zip(*((name, group) for name, parts in groups.items() for group in parts))
+    widths = [_sampled([units for units, _ in group])[1] for group in groups]
+    joint = None not in widths  # one tensor for all groups takes far fewer nodes
+    if not plan.stackable:
+        copies = 1
+    elif plan.rows is not None:
+        copies = max(1, min(limit // max(1, plan.rows), looks))
+    elif plan.loopable:
+        copies = tf.clip_by_value(limit // tf.maximum(1, path.batch), 1, looks)
+    else:
+        copies = 1
+    blocks = -(-looks // copies)
 
-    def _look(self, groups):
-        """A sample of what readers see at the looks along the path and at `xs`.
+    def look(index):
+        at = tf.minimum(index * copies + tf.range(copies), looks - 1)
+        alphas = [tf.gather(end, at) for end in ends]
+        values = plan.values(plan.frontier, path.at(alphas, copies), copies)
+        keep = plan.ys + [t for op in plan.rest for t in op.inputs]
+        _replay(plan.rest, values, keep, copies if plan.rows is not None else None, plan.axis)
+        rows = copies * path.batch
+        parts = [_sample([read(values, rows) for _, read in group]) for group in groups]
+        parts = [tf.concat(parts, 1)] if joint else parts
+        return [tf.reshape(part, _with_features([copies, path.batch], part)) for part in parts]
 
-        Of lists of groups of readers by name: `[looks + 1, B, units]` for each group.
-        """
-        plan, dtype = self.plan, _wide(self.plan.frontier[0].dtype)
-        looks, size = self.bins.looks + 1, self.bins.size
-        ends = [tf.constant(distance[::size], dtype)[:, None] for distance in (self.bins.low, self.bins.high)]
-        names, groups = zip(*((name, group) for name, parts in groups.items() for group in parts))
-        widths = [_sampled([units for units, _ in group])[1] for group in groups]
-        joint = None not in widths  # one tensor for all groups takes far fewer nodes
-        if not plan.stackable:
-            copies = 1
-        elif plan.rows is not None:
-            copies = max(1, min(self.limit // max(1, plan.rows), looks))
-        elif self.loop:
-            copies = tf.clip_by_value(self.limit // tf.maximum(1, self.batch), 1, looks)
-        else:
-            copies = 1
-        blocks = -(-looks // copies)
-
-        def look(index):
-            at = tf.minimum(index * copies + tf.range(copies), looks - 1)
-            alphas = [tf.gather(end, at) for end in ends]
-            values = plan.values(plan.frontier, self.at(alphas, copies), copies)
-            keep = plan.ys + [t for op in plan.rest for t in op.inputs]
-            _replay(plan.rest, values, keep, copies if plan.rows is not None else None, plan.axis)
-            rows = copies * self.batch
-            parts = [_sample([read(values, rows) for _, read in group]) for group in groups]
-            parts = [tf.concat(parts, 1)] if joint else parts
-            return [tf.reshape(part, _with_features([copies, self.batch], part)) for part in parts]
-
-        if isinstance(blocks, int) and (blocks == 1 or not self.loop):
-            seen = [tf.concat(parts, 0) for parts in zip(*map(look, range(blocks)))]
-        else:
-            units = [sum(widths)] if joint else widths
-            specs = [tf.TensorSpec([None, plan.rows, width], dtype) for width in units]
-            stacks = _map_range(look, 0, blocks, specs)
-            seen = [tf.reshape(t, tf.concat([[blocks * copies], tf.shape(t)[2:]], 0)) for t in stacks]
-            seen = [_restore_shape(t, [None, plan.rows, width]) for t, width in zip(seen, units)]
-        seen = [_restore_shape(t[:looks], [looks, *t.shape.as_list()[1:]]) for t in seen]
-        seen = tf.split(seen[0], widths, axis=2) if joint else seen
-        return {name: [t for n, t in zip(names, seen) if n == name] for name in names}
-
-    def _graded(self, quantiles):
-        """Points at these quantiles `[P]` of the density, and how far it is from one to the next.
-
-        A pair of `[P, B]`, the distances from both ends, each exact near its own, and `[P - 1, B]`.
-        """
-        if self.density is None:
-            low = quantiles[:, None]
-            return (low, 1 - low), low[1:] - low[:-1]
-        low, high = self.density[:, :-1], self.density[:, 1:]
-        width = tf.where(high > low, high - low, 1)
-        covered = tf.clip_by_value((quantiles[:, None, None] - low) / width, 0, 1)
-        covered = tf.where(quantiles[:, None, None] >= 1, tf.ones([], covered.dtype), covered)
-        widths = tf.constant(self.bins.widths, covered.dtype)
-
-        def total(parts):
-            return tf.reduce_sum(parts * widths, axis=2)
-
-        one = tf.ones([], covered.dtype)
-        ends = [
-            tf.where(at[:, None], one, total(part))
-            for at, part in ((quantiles >= 1, covered), (quantiles <= 0, 1 - covered))
-        ]
-        return ends, total(covered[1:] - covered[:-1])
+    if isinstance(blocks, int) and (blocks == 1 or not plan.loopable):
+        seen = [tf.concat(parts, 0) for parts in zip(*map(look, range(blocks)))]
+    else:
+        units = [sum(widths)] if joint else widths
+        specs = [tf.TensorSpec([None, plan.rows, width], dtype) for width in units]
+        stacks = _map_range(look, 0, blocks, specs)
+        seen = [tf.reshape(t, tf.concat([[blocks * copies], tf.shape(t)[2:]], 0)) for t in stacks]
+        seen = [_restore_shape(t, [None, plan.rows, width]) for t, width in zip(seen, units)]
+    seen = [_restore_shape(t[:looks], [looks, *t.shape.as_list()[1:]]) for t in seen]
+    seen = tf.split(seen[0], widths, axis=2) if joint else seen
+    return {name: [t for n, t in zip(names, seen) if n == name] for name in names}
 
 
 class _Bins:
@@ -3636,21 +3629,23 @@ class _Block:
 
     def __init__(self, walk, index):
         self.walk, self.index, plan = walk, index, walk.plan
-        self.alphas, self.weights = walk.points(index)
+        self.alphas, self.weights = walk.points.of_block(index, walk.per_block)
         size = walk.per_block
         if not walk.secant or walk.shared:
             self.values, made = self._run(self.alphas, size + walk.shared)
             self.others = self.values
         else:
             self.values, made = self._run([a[:-1] for a in self.alphas], size)
-            switching = True if walk.switching is None else walk.switching
+            switching = True if walk.points.switching is None else walk.points.switching
             ends = [tf.where(switching, a[1:], a[:-1]) for a in self.alphas]
             self.others, after = self._run(ends, size)
         if walk.secant:
             sources = [self.values[t.ref()] for t in plan.frontier]
             if walk.shared:
                 rows = [self.values[r.ref()] for r in plan.roots] + sources
-                self.cuts = _Cuts(made, rows, size, self.weights if walk.long else None, walk.switching)
+                self.cuts = _Cuts(
+                    made, rows, size, self.weights if walk.long else None, walk.points.switching
+                )
                 self.ends = [(op, *self.cuts.ends(op)) for op in made]
             else:
                 axes = {self.values[t].ref(): a for t, a in plan.axis.items() if t in self.values}
@@ -3660,7 +3655,7 @@ class _Block:
     def _run(self, alphas, copies, targets=None):
         """Replays what follows the frontier at `alphas`, a pair of `[copies, 1 or B]`."""
         plan = self.walk.plan
-        values = plan.values(plan.frontier, self.walk.at(alphas, copies), copies)
+        values = plan.values(plan.frontier, self.walk.path.at(alphas, copies), copies)
         ops = plan.rest if targets is None else _ops_between(targets, plan.frontier + plan.beside)
         keep = plan.ys + plan.layers + list(targets or ())
         copies = copies if plan.rows is not None else None
@@ -3714,7 +3709,7 @@ class _Block:
         """What each target gains over each step, `[K * B, ...]`."""
         walk = self.walk
         if not walk.secant:
-            low, high = walk.intervals(self.index)
+            low, high = walk.points.intervals(self.index, walk.per_block)
             before = self._run(low, walk.per_block, targets)[0]
             after = self._run(high, walk.per_block, targets)[0]
         elif walk.shared:
@@ -3950,7 +3945,7 @@ def _reverse(ends, ys, seeds, targets, rules, summed=False):
         grads = [None if t.ref() in sources or t.ref() not in live else total(t.ref()) for t in op.outputs]
         if all(g is None for g in grads):
             continue
-        start.slots = slots
+        start.slots, start.rules = slots, rules
         start.summed = summed and all(op.inputs[i].ref() in sources for i in slots)
         if end is not None:
             end.slots = slots
@@ -5108,7 +5103,7 @@ def _loop_rule(op, other, grads):
             rest.append(handles)
         (made, outputs, targets), (after, _, _) = runs
         pairs = _pair(made, after, {}, 1 if op.axes == ONE_ROW else None)
-        parts = _reverse(pairs, outputs, adjoints, targets, SECANT_RULES)
+        parts = _reverse(pairs, outputs, adjoints, targets, op.rules)
         before = [tf.add_n(p) if p else tf.zeros_like(t) for p, t in zip(parts, targets)]
         before = [_restore_shape(g, t.shape) for g, t in zip(before, targets)]
         totals = [tf.add_n([total, *p]) if p else total for total, p in zip(totals, parts[len(carried) :])]
@@ -5175,46 +5170,6 @@ SECANT_RULES = {
 
 
 # ---------------------------------------------------------------------------------------------------
-# Quadrature rules
-# ---------------------------------------------------------------------------------------------------
-
-
-def _trapezoid(n):
-    weights = np.full(n, 1 / (n - 1))
-    weights[[0, -1]] /= 2
-    return np.linspace(0, 1, n), weights
-
-
-def _gauss_legendre(n):
-    panels = -(-n // PANEL)
-    sizes = [n // panels + (i < n % panels) for i in range(panels)]
-    rules = {size: np.polynomial.legendre.leggauss(size) for size in set(sizes)}
-    points = [(i + (rules[size][0] + 1) / 2) / panels for i, size in enumerate(sizes)]
-    weights = [rules[size][1] / 2 / panels for size in sizes]
-    return np.concatenate(points), np.concatenate(weights)
-
-
-# name -> function of the number of points: (points in [0, 1], weights that sum to 1), float64.
-QUADRATURES = {
-    "riemann_left": lambda n: (np.arange(n) / n, np.full(n, 1 / n)),
-    "riemann_right": lambda n: (np.arange(1, n + 1) / n, np.full(n, 1 / n)),
-    "riemann_middle": lambda n: ((np.arange(n) + 0.5) / n, np.full(n, 1 / n)),
-    "riemann_trapezoid": _trapezoid,
-    "gausslegendre": _gauss_legendre,
-    # The ends of S intervals; the last point starts none.
-    "secant": lambda n: (np.arange(n + 1) / n, np.append(np.full(n, 1 / n), 0)),
-}
-
-
-@functools.lru_cache(maxsize=64)
-def quadrature(num_steps, method):
-    """Points `[S]` in [0, 1] and weights `[S]` of a rule, ascending, as float64 arrays."""
-    points, weights = QUADRATURES[method](num_steps)
-    points.flags.writeable = weights.flags.writeable = False
-    return points, weights
-
-
-# ---------------------------------------------------------------------------------------------------
 # Arithmetic on steps
 # ---------------------------------------------------------------------------------------------------
 
@@ -5239,27 +5194,23 @@ def _restore_shape(tensor, shape):
 
 def _sum_steps(grad, stepsize, steps):
     """Sum over steps of `stepsize * grad`, `[S * B, ...]` -> `[B, ...]`, in float32 at least."""
-    wide = _wide(grad.dtype)
-    shape = tf.shape(stepsize)
-    shape = tf.concat([shape[:1] // steps, shape[1:]], 0)
     factors = _factors(stepsize, steps)
-    if factors is None:
-        total = _add_steps(tf.cast(grad, wide) * tf.cast(stepsize, wide), steps)
+    if grad is None:
+        total = tf.zeros_like(stepsize[: tf.shape(stepsize)[0] // steps])
+    elif factors is None:
+        total = _add_steps(_widen(grad) * _widen(stepsize), steps)
     else:
         # Half the work: the weights times the gradients, then once times the change.
         weights, change = factors
-        total = tf.reshape(_weighted_sum(grad, weights, steps), shape) * tf.cast(change, wide)
-    total = tf.cast(total, grad.dtype)
+        grad = _widen(tf.convert_to_tensor(grad))
+        weights = tf.reshape(tf.cast(weights, grad.dtype), [1, -1])
+        total = tf.matmul(weights, tf.reshape(grad, [steps, -1]))
+        total = tf.reshape(total, tf.shape(change)) * tf.cast(change, grad.dtype)
+    total = tf.cast(total, stepsize.dtype)
     if stepsize.shape.rank is not None:
-        rows = stepsize.shape.as_list()[0]
-        total.set_shape([None if rows is None else rows // steps] + stepsize.shape.as_list()[1:])
+        rows, *features = stepsize.shape.as_list()
+        total.set_shape([rows and rows // steps, *features])
     return total
-
-
-def _weighted_sum(grad, weights, steps):
-    """Sum over steps of `weights * grad`, `[S * B, ...]` -> `[1, B * ...]`, in float32 at least."""
-    grad = _widen(grad)
-    return tf.matmul(tf.reshape(tf.cast(weights, grad.dtype), [1, -1]), tf.reshape(grad, [steps, -1]))
 
 
 def _factors(stepsize, steps):
@@ -5282,10 +5233,10 @@ def _wide(dtype):
 # ---------------------------------------------------------------------------------------------------
 
 
-def _check_steps(function, num_steps, method):
-    if not isinstance(method, str) or method not in QUADRATURES:
+def _check_steps(function, num_steps, method="gausslegendre", methods=tuple(QUADRATURES)):
+    if not isinstance(method, str) or method not in methods:
         raise ValueError(
-            f"{function}: method is {method!r}, expected one of {', '.join(QUADRATURES)}. When in "
+            f"{function}: method is {method!r}, expected one of {', '.join(methods)}. When in "
             "doubt, leave it out."
         )
     if isinstance(num_steps, bool) or not isinstance(num_steps, numbers.Integral):
@@ -5531,7 +5482,7 @@ def _baseline(function, x, value):
     return value
 
 
-def _check_recipe(inters, stepsizes, output, num_steps, method, points):
+def _check_recipe(inters, stepsizes, output, points):
     for inter, stepsize in zip(inters, stepsizes):
         if not inter.shape.is_compatible_with(stepsize.shape) or inter.dtype != stepsize.dtype:
             raise ValueError(
@@ -5547,17 +5498,14 @@ def _check_recipe(inters, stepsizes, output, num_steps, method, points):
         if (rows is not None and rows % points) or steps != points:
             raise ValueError(
                 f"build_ig: inter {inter.name!r} has {steps or '?'} points and shape {inter.shape}, "
-                f"expected a multiple of {points} rows for num_steps={num_steps}. Give "
-                "linear_interpolation and build_ig the same num_steps and method."
+                f"expected a multiple of {points} rows for num_steps={points}. Give "
+                "linear_interpolation and build_ig the same num_steps."
             )
-        factors = _factors(stepsize, points)
-        weights = None if factors is None else tf.get_static_value(factors[0])
-        if weights is not None and bool(np.ravel(weights)[-1] == 0) != (method == "secant"):
-            raise ValueError(
-                f"build_ig: method is {method!r}, but stepsize holds the weights of another one, "
-                "expected those of the same rule. Give linear_interpolation and build_ig the same "
-                "num_steps and method."
-            )
+    if not output.dtype.is_floating:
+        raise TypeError(
+            f"build_ig: output {output.name!r} has dtype {output.dtype.name}, expected a floating dtype. "
+            "Explain the scores and not what argmax or a threshold makes of them."
+        )
     if output.shape.rank == 0:
         raise ValueError(
             f"build_ig: output {output.name!r} is a scalar, expected [S * B, ...] with the rows of "

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-import visualization as viz
+from igtf import visualization as viz
 
 pytestmark = pytest.mark.filterwarnings("error")
 

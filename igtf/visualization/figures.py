@@ -19,6 +19,7 @@ __all__ = [
     "Figure",
     "colour_bar",
     "draw_map",
+    "given_axes",
     "largest",
     "legend",
     "mark_missing",
@@ -49,7 +50,7 @@ class Figure(matplotlib.figure.Figure):
 def panels(rows, columns, shape, fig=None, ax=None):
     """A grid of axes, without ticks and frames, for pictures of `shape` `[B, H, W, ...]`."""
     if ax is not None:
-        axes = _given(ax, rows * columns).reshape(rows, columns)
+        axes = given_axes(ax, rows * columns).reshape(rows, columns)
         fig = axes[0, 0].figure
     else:
         if fig is None:
@@ -68,7 +69,7 @@ def panels(rows, columns, shape, fig=None, ax=None):
 def plots(count, ax, height=4.0):
     """`count` axes for curves, one below the other."""
     if ax is not None:
-        axes = _given(ax, count)
+        axes = given_axes(ax, count)
         fig = axes[0].figure
     else:
         fig = Figure((6.4, height), layout="constrained")
@@ -79,7 +80,7 @@ def plots(count, ax, height=4.0):
     return fig, axes
 
 
-def _given(ax, count):
+def given_axes(ax, count):
     axes = np.array(ax, dtype=object).ravel()
     for each in axes:
         if not isinstance(each, Axes):

@@ -52,20 +52,25 @@ def highlight_text(
     """
     draw = checks.choice("output", output, {"html": _text_html, "figure": _text_figure})
     texts = checks.texts(tokens, scores)
-    mappable = figures.symmetric(np.concatenate([values for _, values in texts]), cmap)
+    values = np.concatenate([values for _, values in texts])
+    mappable = figures.symmetric(values, cmap)
     if output == "html" and ax is not None:
         raise ValueError('ax was given and output is "html"; pass output="figure" to draw in axes')
-    return draw(texts, mappable, ax)
+    return draw(texts, mappable, figures.remarks(values), ax)
 
 
-def _text_html(texts, mappable, ax):
+def _text_html(texts, mappable, remarks, ax):
     limit = mappable.norm.vmax
     stops = ", ".join(to_hex(mappable.cmap(place)) for place in np.linspace(0, 1, 9))
-    bar_ = (
+    notes = "".join(
+        f' &emsp;<span style="background: {colour or "none"}">&emsp;</span> {html.escape(text)}'
+        for text, colour in remarks.items()
+    )
+    scale = (
         '<div style="font-size: 80%; margin-top: 0.6em">'
         f'{figures.signed(-limit)} <span style="display: inline-block; width: 12em; height: 0.8em; '
         f'border: 1px solid #bbb; background: linear-gradient(to right, {stops})"></span> '
-        f"{figures.signed(limit)}{_remark_html(texts)}</div>"
+        f"{figures.signed(limit)}{notes}</div>"
     )
     paragraphs = (
         '<p style="line-height: 2; margin: 0.3em 0">'
@@ -73,7 +78,7 @@ def _text_html(texts, mappable, ax):
         + "</p>"
         for text in texts
     )
-    return _Html(f'<div style="font-family: sans-serif">{"".join(paragraphs)}{bar_}</div>')
+    return _Html(f'<div style="font-family: sans-serif">{"".join(paragraphs)}{scale}</div>')
 
 
 def _token_html(token, value, mappable):
@@ -84,15 +89,7 @@ def _token_html(token, value, mappable):
     )
 
 
-def _remark_html(texts):
-    remarks = figures.remarks(np.concatenate([values for _, values in texts]))
-    return "".join(
-        f' &emsp;<span style="background: {colour or "none"}">&emsp;</span> {html.escape(text)}'
-        for text, colour in remarks.items()
-    )
-
-
-def _text_figure(texts, mappable, ax):
+def _text_figure(texts, mappable, remarks, ax):
     own = ax is None
     if own:
         words, lines = _flow(texts, width=560)
@@ -103,7 +100,7 @@ def _text_figure(texts, mappable, ax):
         scale = fig.add_axes([8 / 576, 0.45 / height, 0.3, 0.14 / height])
         fig.colorbar(mappable, cax=scale, orientation="horizontal", label="attribution")
     else:
-        (ax,) = figures._given(ax, 1)
+        (ax,) = figures.given_axes(ax, 1)
         fig = ax.figure
         fig.colorbar(mappable, ax=ax, orientation="horizontal", label="attribution", aspect=30)
         fig.figure.draw_without_rendering()  # the layout decides how large the axes are
@@ -118,7 +115,6 @@ def _text_figure(texts, mappable, ax):
         bottom = -(line + 1) * _LINE
         ax.add_patch(FancyBboxPatch((left + 1, bottom + 4), size - 2, 17, color=paper, **box))
         ax.text(left + size / 2, bottom + 9, token, color=ink, **font)
-    remarks = figures.remarks(np.concatenate([values for _, values in texts]))
     handles = [Patch(color=colour or "none", label=label) for label, colour in remarks.items()]
     if handles:
         where = fig if own else ax

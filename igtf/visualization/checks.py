@@ -87,13 +87,10 @@ def unit(images, dtype, axes):
     """Bring images to the range 0..1, where they are not yet."""
     if dtype == np.uint8:
         return images / 255
-    finite = np.isfinite(images)
-    low = images.min(axis=axes, keepdims=True, initial=np.inf, where=finite)
-    high = images.max(axis=axes, keepdims=True, initial=-np.inf, where=finite)
+    low, high = (extreme.reduce(images, axis=axes, keepdims=True) for extreme in (np.fmin, np.fmax))
     fits = (low >= -1e-3) & (high <= 1 + 1e-3)
     flat = ~(high > low)
-    with np.errstate(invalid="ignore"):  # infinite where no value is finite
-        stretched = (images - low) / np.where(flat, 1, high - low) + 0.5 * flat
+    stretched = (images - low) / np.where(flat, 1, high - low) + 0.5 * flat
     return np.clip(np.where(fits, images, stretched), 0, 1)
 
 

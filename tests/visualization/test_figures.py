@@ -36,6 +36,8 @@ def test_images_have_their_axes_off_and_curves_have_them_on():
     assert viz.bar(["a"], [1.0]).axes[0].axison
 
 
+# On a busy machine Matplotlib takes long to find the best place, and says so.
+@pytest.mark.filterwarnings("ignore:Creating legend with loc")
 def test_pictures_are_drawn_in_the_axes_they_are_given():
     for draw in [
         lambda ax: viz.heatmap(np.eye(3), ax=ax[0]),

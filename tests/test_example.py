@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 import integrated_gradients_tf as ig
-import visualization
+from igtf import visualization
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -49,11 +49,7 @@ def write_network(path):
 
 def test_the_readme_lists_every_public_function_with_its_own_arguments():
     public = {name: getattr(ig, name) for name in ig.__all__}
-    pictures = {
-        name: function
-        for name, function in vars(visualization).items()
-        if inspect.isfunction(function) and function.__module__ == "visualization" and name[0] != "_"
-    }
+    pictures = {name: getattr(visualization, name) for name in visualization.__all__}
     listed = dict(re.findall(r"^\| `(\w+)\((.*?)\)` \|", README, re.M))
     assert set(listed) == set(public) | set(pictures)
     for name, function in public.items():

@@ -15,9 +15,10 @@ import pytest
 import attribution_methods_tf
 import explainer
 import integrated_gradients_tf
-import visualization
+from igtf import visualization
 
 ROOT = Path(__file__).parent.parent
+PACKAGE = list(ROOT.glob("igtf/**/*.py"))
 MODULES = [path for path in ROOT.glob("*.py") if path.name != "util.py"]
 
 RECIPE = """
@@ -61,6 +62,7 @@ def test_the_wheel_holds_the_modules_and_their_metadata(tmp_path):
     source.mkdir()
     for path in [*ROOT.glob("*.py"), *(ROOT / name for name in ("pyproject.toml", "README.md", "LICENSE"))]:
         shutil.copy(path, source)
+    shutil.copytree(ROOT / "igtf", source / "igtf", ignore=shutil.ignore_patterns("__pycache__"))
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
     run(tmp_path, "-m", "pip", "wheel", *options, "-w", str(wheels), str(source))
     (wheel,) = wheels.glob("*.whl")
@@ -71,11 +73,12 @@ def test_the_wheel_holds_the_modules_and_their_metadata(tmp_path):
         (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
         headers = email.message_from_string(file.read(metadata).decode())
         file.extractall(installed)
-    assert {name for name in names if ".dist-info/" not in name} == {path.name for path in MODULES}
+    installable = {path.relative_to(ROOT).as_posix() for path in MODULES + PACKAGE}
+    assert {name for name in names if ".dist-info/" not in name} == installable
     assert headers["Name"] == "integrated-gradients-tf" and headers["License-Expression"] == "Apache-2.0"
     assert headers["Requires-Python"] == ">=3.10" and "tensor" in headers["Summary"].lower()
     required = [line for line in headers.get_all("Requires-Dist") if "extra ==" not in line]
-    assert sorted(required) == ["numpy", "tensorflow>=2.12"]
+    assert sorted(required) == ["matplotlib", "numpy", "tensorflow>=2.12"]
     assert any(name.endswith("/LICENSE") for name in names)
 
     (installed / "program.py").write_text(RECIPE)

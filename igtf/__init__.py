@@ -4,7 +4,15 @@
 `ig.Explainer` is imported when it is first asked for, so that `import igtf` stays light.
 """
 
-from attribution_methods_tf import (
+from igtf.attributions import (
+    convergence_delta,
+    integrated_gradients,
+    integrated_jacobian,
+    layer_conductance,
+    path_gradients,
+)
+from igtf.backpropagation import backpropagate
+from igtf.methods import (
     deeplift,
     epsilon_lrp,
     expected_gradients,
@@ -14,18 +22,8 @@ from attribution_methods_tf import (
     shapley_value_sampling,
     smoothgrad,
 )
-from integrated_gradients_tf import (
-    backpropagate,
-    build_ig,
-    convergence_delta,
-    graph_replace,
-    integrated_gradients,
-    integrated_jacobian,
-    layer_conductance,
-    linear_inpterpolation,
-    linear_interpolation,
-    path_gradients,
-)
+from igtf.replacement import graph_replace
+from integrated_gradients_tf import build_ig, linear_inpterpolation, linear_interpolation
 
 __all__ = [
     "Explainer",
@@ -52,7 +50,7 @@ __all__ = [
 
 def __getattr__(name):
     if name == "Explainer":
-        from explainer import Explainer
+        from igtf.explainer import Explainer  # when it is first asked for
 
         return Explainer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

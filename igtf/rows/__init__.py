@@ -1,0 +1,1 @@
+"""Which axis of a tensor carries the rows of the batch, from one op to the next."""

@@ -1,0 +1,1 @@
+"""Rules of an interval: averages of derivatives that make attributions complete by construction."""

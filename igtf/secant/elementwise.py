@@ -1,0 +1,147 @@
+"""Rules of elementwise ops: the slope from one end of an interval to the other."""
+
+import tensorflow as tf
+
+from igtf.arithmetic import epsilon, safe_ratio, unbroadcast, where_finite
+from igtf.backpropagation import completed
+from igtf.copying import copy_op
+from integrated_gradients_tf import restore_shape
+
+
+def elementwise(slope):
+    """The rule of a unary elementwise op, from its slope over the interval."""
+    return lambda op, other, grads: grads[0] * op.keep("slope", lambda: slope(op, other))
+
+
+def pointwise_rule(op, other, grads):
+    """Elementwise ops of several inputs, which may be broadcast: the default rule entry by entry."""
+    like = op.outputs[0]
+    shape = tf.shape(like)
+
+    def at(end):
+        ins = [tf.broadcast_to(t, shape) if i in op.slots else t for i, t in enumerate(end.inputs)]
+        made = []
+        copy_op(op.type, ins, op.node_def.attr, made, "gradient_of")
+        varying = [ins[i] for i in op.slots]
+        found = tf.gradients(made[0].outputs, varying, grads, stop_gradients=ins)
+        return [(t, tf.zeros_like(t) if g is None else g) for t, g in zip(varying, found)]
+
+    def column(t):
+        return tf.reshape(t, [-1, 1])
+
+    ins = [[column(t) for t in (g0, g1, z0, z1)] for (z0, g0), (z1, g1) in zip(at(op), at(other))]
+    found = completed(ins, [[column(t) for t in (grads[0], like, other.outputs[0])]])
+    result = [None] * len(op.inputs)
+    for i, grad in zip(op.slots, found):
+        z = op.inputs[i]
+        full = restore_shape(tf.reshape(tf.cast(grad, z.dtype), shape), like.shape)
+        result[i] = unbroadcast(full, z)
+    return result
+
+
+def _ramp(op, other, above):
+    """Slope of max(z, 0), `above(end)`: the share of the interval above 0. No cancellation, no branch."""
+    size0, size1 = (end.whole("size", lambda op: tf.abs(op.inputs[0])) for end in (op, other))
+    return safe_ratio(above(op) + above(other), size0 + size1)
+
+
+def relu_slope(op, other):
+    return _ramp(op, other, lambda end: end.outputs[0])
+
+
+def relu6_slope(op, other):
+    """(y1 - y0) / (z1 - z0), which is exact: y is z or an end of its range, never a rounded number."""
+    (z0,), (z1,) = op.inputs, other.inputs
+    ratio = safe_ratio(other.outputs[0] - op.outputs[0], z1 - z0)
+    return tf.where(tf.equal(z0, z1), op.slopes(), ratio)
+
+
+def leaky_relu_slope(op, other):
+    alpha = op.get_attr("alpha")
+
+    def above(end):
+        return end.whole("above", lambda op: tf.nn.relu(op.inputs[0]))
+
+    return alpha + (1 - alpha) * _ramp(op, other, above)
+
+
+def abs_slope(op, other):
+    (z0,), (z1,) = op.inputs, other.inputs
+    return safe_ratio(z0 + z1, tf.abs(z0) + tf.abs(z1))
+
+
+def complex_abs_rule(op, other, grads):
+    """|z1| - |z0| = (z0 + z1) . (z1 - z0) / (|z0| + |z1|), in the plane."""
+    (z0,), (z1,) = op.inputs, other.inputs
+    slope = safe_ratio(grads[0], op.outputs[0] + other.outputs[0])
+    return [tf.cast(slope, z0.dtype) * (z0 + z1)]
+
+
+def norm_rule(op, other, grads):
+    """EuclideanNorm, likewise."""
+    z0, z1 = op.inputs[0], other.inputs[0]
+    spread = spreader(op)
+    return [spread(safe_ratio(grads[0], op.outputs[0] + other.outputs[0])) * (z0 + z1), None]
+
+
+def spreader(op):
+    """A function that lays out values of a reduction's output over the axes of its input."""
+    axes, shape = op.inputs[1], tf.shape(op.inputs[0])
+    if op.get_attr("keep_dims"):
+        return lambda y: y
+    rank = tf.size(shape)
+    places = tf.cast(tf.reshape(axes, [-1]), tf.int32)
+    ones = tf.reduce_max(tf.one_hot(places % rank, rank, dtype=tf.int32), axis=0)
+    return lambda y: tf.reshape(y, tf.where(ones > 0, 1, shape))
+
+
+def sqrt_slope(op, other):
+    def root(z):  # whose own slope at 0 is not infinite, for training
+        some = z > 0
+        return tf.where(some, tf.sqrt(tf.where(some, z, tf.ones([], z.dtype))), tf.zeros([], z.dtype))
+
+    return safe_ratio(tf.ones([], op.outputs[0].dtype), root(op.inputs[0]) + root(other.inputs[0]))
+
+
+def rsqrt_slope(op, other):
+    y0, y1 = op.outputs[0], other.outputs[0]
+    both = y0 * y1  # whose square may be beyond the range of its type
+    return where_finite(-both * (both / (y0 + y1)))
+
+
+def smooth_slope(op, other, slot=0):
+    """(y1 - y0) / (z1 - z0), and the mean derivative of both ends where that would cancel.
+
+    The mean derivative is taken where it is complete to rounding, and nowhere else: any width that
+    is fit for Tanh is too wide for Log near 0 and for Sin far from it.
+    """
+    z0, z1 = op.inputs[slot], other.inputs[slot]
+    y0, y1 = op.outputs[0], other.outputs[0]
+    same = tf.equal(z0, z1)  # infinite ones too
+    zero, one = tf.zeros([], z0.dtype), tf.ones([], z0.dtype)
+    change, gain = tf.where(same, zero, z1 - z0), tf.where(same, zero, y1 - y0)
+    mean = (where_finite(op.slopes(slot)) + where_finite(other.slopes(slot))) / 2
+    rounding = tf.cast(8 * epsilon(z0.dtype), z0.dtype) * tf.maximum(tf.abs(y0), tf.abs(y1))
+    near = same | (tf.abs(mean * change - gain) <= rounding)
+    return tf.where(near, mean, gain / tf.where(near, one, change))
+
+
+def bent_slope(op, other):
+    """Smooth but for a kink at 0: across it, the slope lies between the derivatives on the way."""
+    z0, z1 = op.inputs[0], other.inputs[0]
+    d0, d1 = where_finite(op.slopes()), where_finite(other.slopes())
+    steepest = 1.7580993408473766 if op.type == "Selu" else 1.0  # just below 0
+    ratio = safe_ratio(other.outputs[0] - op.outputs[0], z1 - z0)
+    across = tf.clip_by_value(ratio, tf.minimum(d0, d1), tf.cast(steepest, z0.dtype))
+    return tf.where(tf.equal(z0 > 0, z1 > 0), smooth_slope(op, other), across)
+
+
+def power_rule(op, other, grads):
+    """Pow with one input on the path is elementwise."""
+    if len(op.slots) > 1:
+        return pointwise_rule(op, other, grads)
+    slot = op.slots[0]
+    slope = op.keep("slope", lambda: smooth_slope(op, other, slot))
+    result = [None, None]
+    result[slot] = unbroadcast(grads[0] * slope, op.inputs[slot])
+    return result

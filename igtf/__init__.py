@@ -4,7 +4,7 @@
 `ig.Explainer` is imported when it is first asked for, so that `import igtf` stays light.
 """
 
-from attribution_methods_tf import (
+from igtf.methods import (
     deeplift,
     epsilon_lrp,
     expected_gradients,
@@ -52,7 +52,7 @@ __all__ = [
 
 def __getattr__(name):
     if name == "Explainer":
-        from explainer import Explainer
+        from igtf.explainer import Explainer
 
         return Explainer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

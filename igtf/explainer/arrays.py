@@ -9,6 +9,7 @@ __all__ = [
     "as_arrays",
     "cast",
     "check_nan",
+    "check_real",
     "describe",
     "expected",
     "join",
@@ -31,14 +32,16 @@ def as_arrays(name, value):
         # As TensorFlow reads lists: float32 and int32.
         array = tf.convert_to_tensor(value).numpy() if isinstance(value, (list, tuple)) else np.asarray(value)
         tf.as_dtype(array.dtype)
-        if array.dtype == object and array.size and not isinstance(array.flat[0], (str, bytes)):
-            raise TypeError("an array of Python objects")
+        said = ""
+        if array.dtype != object or not array.size or isinstance(array.flat[0], (str, bytes)):
+            return array
     except (TypeError, ValueError, NotImplementedError) as error:
-        raise TypeError(
-            f"Explainer: {name} is a {type(value).__name__}, expected an array or a dense tensor of numbers. "
-            f"{_densely(name, value)} It said: {error}"
-        ) from None
-    return array
+        said = f" It said: {error}"
+    what = "None" if value is None else f"a {type(value).__name__}"
+    raise TypeError(
+        f"Explainer: {name} is {what}, expected an array or a dense tensor of numbers, [N, ...]. "
+        f"{_densely(name, value)}{said}"
+    )
 
 
 def _is_array(value):
@@ -47,12 +50,15 @@ def _is_array(value):
 
 def _densely(name, value):
     """How to make an array of what is none."""
+    if value is None:
+        return (
+            "Pass the rows to explain. For a model that can do without this input, pass a function of "
+            "the others."
+        )
     if isinstance(value, tf.RaggedTensor):
         return f"Pass {name}.to_tensor(), which fills rows up with zeros."
     if isinstance(value, tf.SparseTensor):
         return f"Pass tf.sparse.to_dense({name})."
-    if isinstance(value, tf.IndexedSlices):
-        return f"Pass tf.convert_to_tensor({name})."
     if hasattr(value, "toarray"):
         return f"Pass {name}.toarray()."
     if hasattr(value, "columns"):
@@ -67,22 +73,29 @@ def _densely(name, value):
 
 def slice_rows(array, start, stop, size):
     """Rows `start` to `stop`, the last one repeated up to `size` rows."""
-    if start == 0 and stop == size == len(array):
-        return array
     part = array[start:stop]
     missing = size - (stop - start)
     return np.concatenate([part, np.repeat(part[-1:], missing, 0)]) if missing else part
 
 
 def cast(array, dtype):
-    if dtype == tf.string or array.dtype == dtype.as_numpy_dtype:
-        return array
-    return array.astype(dtype.as_numpy_dtype)
+    return array if dtype == tf.string else array.astype(dtype.as_numpy_dtype, copy=False)
+
+
+def check_real(name, given, wanted):
+    """A cast would lose the imaginary part without a word."""
+    if given.is_complex and not wanted.is_complex:
+        raise TypeError(
+            f"Explainer: {name} has dtype {given.name}, expected {wanted.name}: the imaginary part would be "
+            "lost. Pass its real part, np.real(...), or let the model put two real inputs together with "
+            "tf.complex."
+        )
 
 
 def check_nan(inputs, start=0):
     for name, x in named_leaves("inputs", inputs):
-        if not tf.as_dtype(x.dtype).is_floating:
+        dtype = tf.as_dtype(x.dtype)
+        if not (dtype.is_floating or dtype.is_complex):
             continue
         # Some rows at a time: a mask of everything would double the memory.
         found = []
@@ -92,8 +105,8 @@ def check_nan(inputs, start=0):
                 found.extend(begin + start + np.flatnonzero(part.reshape(len(part), -1).any(1)))
         if found:
             raise ValueError(
-                f"Explainer: {name} holds NaN in {row_numbers(found)}, expected numbers: every attribution of such "
-                "a row is NaN. Leave those rows out or fill them, or pass allow_nan=True."
+                f"Explainer: {name} holds NaN in {row_numbers(found)}, expected numbers: every attribution "
+                "of such a row is NaN. Leave those rows out or fill them, or pass allow_nan=True."
             )
 
 

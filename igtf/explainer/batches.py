@@ -6,7 +6,7 @@ import contextlib
 import numpy as np
 import tensorflow as tf
 
-from igtf.explainer.arrays import as_arrays, cast, describe, expected, named_leaves, row_numbers
+from igtf.explainer.arrays import as_arrays, cast, check_real, describe, expected, named_leaves, row_numbers
 from igtf.explainer.targets import as_targets
 from integrated_gradients_tf import _pair_up as pair_up
 
@@ -34,6 +34,12 @@ class Arrays:
         if not leaves:
             raise ValueError(f"Explainer: inputs is {inputs!r}, expected at least one array [N, ...].")
         for name, x in leaves:
+            if x.ndim == 0 and x.dtype.kind in "OSU":
+                raise TypeError(
+                    f"Explainer: {name} is the text {x.item()!r}, expected an array or tensor of rows, "
+                    "[N, ...], or a data set. For a model that takes texts, pass an array of them: "
+                    f"np.array([{x.item()!r}])."
+                )
             if x.ndim == 0:
                 raise ValueError(
                     f"Explainer: {name} is a scalar, expected rows: [N, ...]. For one row, add an axis: "
@@ -167,9 +173,10 @@ def _check_rows(inputs, setup, advice):
 def specs_of(network, inputs):
     """TensorSpecs of any number of rows, of the dtypes that the model declares."""
     flat = []
-    for x, declared in zip(tf.nest.flatten(inputs), network.declared(inputs)):
+    for (name, x), declared in zip(named_leaves("inputs", inputs), network.declared(inputs)):
         dtype = tf.as_dtype(x.dtype)
         if declared is not None and dtype != tf.string:
+            check_real(name, dtype, declared.dtype)
             dtype = declared.dtype
         flat.append(tf.TensorSpec([None, *x.shape[1:]], dtype))
     return tf.nest.pack_sequence_as(inputs, flat)
@@ -272,7 +279,7 @@ def stack_baselines(baselines, specs, rows, draws):
                     f"Explainer: baselines have shape {shape}, expected a data set to draw from, [M, ...] "
                     f"like {name}, {spec.shape}."
                 )
-            stacks.append(_cast_start(array, spec.dtype)[None])
+            stacks.append(_cast_start(f"the baseline of {name}", array, spec.dtype)[None])
             continue
         array = array.reshape([1] * max(rank + 1 - array.ndim, 0) + list(shape))
         fits = array.ndim == rank + 1 and array.shape[1] in (1, rows)
@@ -286,7 +293,7 @@ def stack_baselines(baselines, specs, rows, draws):
                 f"scalar, one row, {each}or a stack [K, 1, ...]. For a stack of rows, add an axis: "
                 "baselines[:, None]; for baselines of a batch, pass a function of the batch."
             )
-        stacks.append(_cast_start(array, spec.dtype))
+        stacks.append(_cast_start(f"the baseline of {name}", array, spec.dtype))
     count = max(len(stack) for stack in stacks)
     if any(len(stack) not in (1, count) for stack in stacks):
         raise ValueError(
@@ -309,11 +316,12 @@ def _paired(baselines, specs):
         ) from None
 
 
-def _cast_start(array, dtype):
+def _cast_start(name, array, dtype):
     """Baselines of integers keep their fractions: images are explained as floats."""
-    if dtype == tf.string and array.dtype.kind not in "OSU":
-        return np.full(array.shape, b"", object)
-    if not dtype.is_floating and array.dtype.kind == "f":
+    if dtype == tf.string:
+        return array if array.dtype.kind in "OSU" else np.full(array.shape, b"", object)
+    check_real(name, tf.as_dtype(array.dtype), dtype)
+    if not (dtype.is_floating or dtype.is_complex) and array.dtype.kind == "f":
         whole = array == np.round(array)
         return cast(array, dtype if whole.all() else tf.float32)
     return cast(array, dtype)

@@ -31,17 +31,10 @@ __all__ = ["Explainer"]
 
 
 Inputs: TypeAlias = np.ndarray | tf.Tensor | list | tuple | dict | tf.data.Dataset
-
-
 Targets: TypeAlias = np.ndarray | tf.Tensor | list | dict | int | str | None
-
-
 Baselines: TypeAlias = np.ndarray | tf.Tensor | list | tuple | dict | float | str | Callable | None
 
-
 REDUCERS = {"mean": np.mean, "sum": np.sum, "max": np.max, "min": np.min}
-
-
 # How far the sum of attributions may be from the change of the output before a warning.
 TOLERANCE = 0.05
 
@@ -60,7 +53,7 @@ class Explainer:
         `tf.Module`, a signature of a loaded SavedModel, or any callable on tensors. It takes
         `[B, ...]`, or a list, tuple or dict of such, and returns `[B]`, `[B, C]`, or a structure of
         outputs.
-      method: name of a function of `integrated_gradients_tf` or `attribution_methods_tf`:
+      method: name of a function of `igtf`:
         `"integrated_gradients"`, `"layer_conductance"`, `"saliency"`, `"gradient_times_input"`,
         `"epsilon_lrp"`, `"deeplift"`, `"occlusion"`, `"shapley_value_sampling"`,
         `"expected_gradients"` (`baselines` is its data set) or `"smoothgrad"`.
@@ -111,32 +104,36 @@ class Explainer:
         logits: bool = False,
         **options: Any,
     ) -> None:
-        self._network = Network(model)
-        self._method = Method(method, _merged(method_options, options), layer is not None)
-        self._output_layer = self._network.find("output_layer", output_layer)
-        self._layer = self._network.find("layer", layer, several=True)
+        network = Network(model)
+        arguments = inspect.signature(Explainer).parameters
+        chosen = Method(method, _merged(method_options, options), layer is not None, arguments)
+        output_layer = network.find("output_layer", output_layer)
+        layer = network.find("layer", layer, several=True)
         if not isinstance(logits, (bool, np.bool_)):
             raise TypeError(
                 f"Explainer: logits is {logits!r}, expected True or False. A layer that makes logits is "
                 "named as output_layer."
             )
-        self._logits = bool(logits)
         if operator is not None and not callable(operator):
             raise TypeError(
                 f"Explainer: operator is a {type(operator).__name__}, expected a function (model, inputs, "
                 "targets) that returns a scalar per row. Leave it out to explain the model's outputs."
             )
-        # Of a tf.function its Python code, so that hidden layers are in the graph to be explained.
-        self._operator = getattr(operator, "python_function", operator)
         if not is_int(batch_size) or batch_size < 1:
             raise ValueError(f"Explainer: batch_size is {batch_size!r}, expected a positive int, such as 32.")
         if reducer is not None and reducer not in REDUCERS:
             raise ValueError(f"Explainer: reducer is {reducer!r}, {expected(reducer, REDUCERS)} or None.")
-        self._batch_size = self._network.batch or int(batch_size)
-        self._padded = self._network.batch is not None
+        # Of a tf.function its Python code, so that hidden layers are in the graph to be explained.
+        operator = getattr(operator, "python_function", operator)
+        size = network.batch or int(batch_size)
+        self._setup = Setup(network, chosen, output_layer, layer, operator, bool(logits), size)
+        self._padded = network.batch is not None
         self._reducer = reducer
         self._traced = {}
-        self.traces = 0
+
+    @property
+    def traces(self) -> int:
+        return self._setup.traces
 
     def explain(
         self,
@@ -242,14 +239,16 @@ class Explainer:
         >>> [part.round(4).tolist() for part in explainer.explain_batches(rows, progress=False)]
         [[[1.0], [4.0]], [[9.0]]]
         """
-        self._method.check_call(baselines, return_delta)
+        self._setup.method.check_call(baselines, return_delta)
         if isinstance(inputs, tf.data.Dataset):
-            source = DataSet(self, inputs, targets, baselines)
+            source = DataSet(self._setup, inputs, targets, baselines)
         else:
-            source = Arrays(self, inputs, targets, baselines)
+            source = Arrays(self._setup, inputs, targets, baselines)
             if not allow_nan:
                 check_nan(source.inputs)
-        if self._operator is not None and any(isinstance(t, str) for t in tf.nest.flatten(source.targets)):
+        if self._setup.operator is not None and any(
+            isinstance(t, str) for t in tf.nest.flatten(source.targets)
+        ):
             raise ValueError(
                 f"Explainer: targets is {source.targets!r}, expected what the operator takes: arrays with "
                 "one entry per row. The operator alone says what is explained."
@@ -260,7 +259,7 @@ class Explainer:
 
     def _batches(self, source, return_delta, allow_nan, progress):
         bar = tf.keras.utils.Progbar(source.count, unit_name="batch") if progress else None
-        batches, done, notes = iter(source), 0, _Notes(self._method, allow_nan)
+        batches, done, notes = iter(source), 0, _Notes(self._setup.method, allow_nan)
         try:
             for number in itertools.count(1):
                 with naming_rows("reading the data set", done):
@@ -274,7 +273,7 @@ class Explainer:
                     with naming_rows("the function that makes baselines", done, batch.rows):
                         starts = starts(batch.inputs)
                     starts = named_baselines(starts, source.specs, lambda batch=batch: [batch.inputs])
-                    starts = stack_baselines(starts, source.specs, batch.rows, self._method.draws)
+                    starts = stack_baselines(starts, source.specs, batch.rows, self._setup.method.draws)
                 call = self._prepare(source, batch, starts)
                 notes.advice = call.advice
                 with naming_rows("the explanation", done, batch.rows, call.runs, batch):
@@ -298,10 +297,8 @@ class Explainer:
             flat = parts if flat is None else [a + b for a, b in zip(flat, parts)]
             sums = compared if sums is None else sums + compared
         count = len(starts or [None])
-        if count > 1:
-            flat = [part / np.asarray(count, part.dtype) for part in flat]
-            sums = None if sums is None else sums / np.asarray(count, sums.dtype)
-        return call.pack([self._reduce(part, call) for part in flat]), sums
+        flat = [self._reduce(part / np.asarray(count, part.dtype), call) for part in flat]
+        return call.pack(flat), None if sums is None else sums / np.asarray(count, sums.dtype)
 
     def _reduce(self, part, call):
         if self._reducer is None or part.ndim != 4 + call.every or part.shape[-1] == 1:
@@ -319,7 +316,7 @@ class Explainer:
         if key not in self._traced:
             self._traced[key] = self._trace(specs, targets, baselines)
         call = self._traced[key]
-        if self._operator is None:
+        if self._setup.operator is None:
             known = batch.targets if source.streamed else source.targets
             if source.streamed or batch.start == 0:
                 check_classes(known, call.classes, batch.start)
@@ -331,17 +328,17 @@ class Explainer:
             return target
         if np.ndim(target) == 0:
             return tf.TensorSpec([None], tf.int32)
-        classes = self._operator is None and are_classes(target)
+        classes = self._setup.operator is None and are_classes(target)
         return tf.TensorSpec([None, *target.shape[1:]], tf.int32 if classes else target.dtype)
 
     def _trace(self, specs, targets, baselines):
         try:
-            return Call(self, specs, targets, baselines, self._padded)
+            return Call(self._setup, specs, targets, baselines, self._padded)
         except ModelError as error:
             # Some models cannot do without a number of rows. If that is not it, the first error stands.
             if not self._padded:
                 with contextlib.suppress(ModelError):
-                    call = Call(self, specs, targets, baselines, True)
+                    call = Call(self._setup, specs, targets, baselines, True)
                     self._padded = True
                     return call
             cause = error.cause
@@ -386,17 +383,17 @@ class _Notes:
         if self._rows:
             row, delta, change = self._worst[1]
             warnings.warn(
-                f"Explainer.explain: the attributions of {row_numbers(self._rows)} do not sum to the change of the "
-                f"output, worst in row {row}: they sum to {delta + change:.4g} and the output changes by "
-                f"{change:.4g} (delta {delta:.4g}), expected within {TOLERANCE:.0%}. {self._method.remedy()}",
+                f"Explainer.explain: the attributions of {row_numbers(self._rows)} do not sum to the change "
+                f"of the output, worst in row {row}: they sum to {delta + change:.4g} and the output changes "
+                f"by {change:.4g} (delta {delta:.4g}), expected within {TOLERANCE:.0%}. {self._method.remedy()}",
                 stacklevel=_outside(),
             )
 
 
 def _outside():
-    """The stack level of who called this module."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+    """The stack level of who called this package."""
+    here, level, frame = os.path.dirname(__file__), 1, sys._getframe(1)
+    while frame.f_back is not None and os.path.dirname(frame.f_code.co_filename) == here:
         level, frame = level + 1, frame.f_back
     return level
 

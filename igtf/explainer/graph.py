@@ -8,30 +8,53 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from igtf.explainer.arrays import cast, describe, expected, listed, named_leaves, members, slice_rows
+from igtf.explainer.arrays import cast, describe, expected, listed, members, named_leaves, slice_rows
 from igtf.explainer.method import Method
 from igtf.explainer.network import (
-    SCORES,
+    AsSeen,
     ModelError,
     Network,
     autographed,
     calls_of,
     casts_of,
     inlined,
-    logits_of,
     recorded,
     recording,
     the_call,
+)
+from igtf.explainer.targets import (
+    SCORES,
+    are_classes,
+    arrays_of,
+    by_output,
+    logits_of,
+    weigh,
     weighed_after,
 )
-from igtf.explainer.targets import are_classes, arrays_of, by_output, weigh
-from integrated_gradients_tf import graph_replace
 from integrated_gradients_tf import _first_met as first_met
 from integrated_gradients_tf import _ops_between as ops_between
 from integrated_gradients_tf import _sum_features as sum_features
 from integrated_gradients_tf import _wide as wide
+from integrated_gradients_tf import graph_replace
 
 __all__ = ["Call", "Setup"]
+
+
+@dataclasses.dataclass
+class Setup:
+    """What an Explainer was told: a network, a method, and what of the network is explained.
+
+    `traces` counts how often the network was traced for it.
+    """
+
+    network: Network
+    method: Method
+    output_layer: Any
+    layer: Any
+    operator: Callable | None
+    logits: bool
+    batch_size: int
+    traces: int = 0
 
 
 class Call:
@@ -46,8 +69,8 @@ class Call:
 
     def __init__(self, setup, specs, targets, baselines, padded):
         self._network, self._method = setup.network, setup.method
-        self._operator, self._logits = explainer._operator, explainer._logits
-        self._output_layer, self._layer = explainer._output_layer, explainer._layer
+        self._operator, self._logits = setup.operator, setup.logits
+        self._output_layer, self._layer = setup.output_layer, setup.layer
         self._size = setup.batch_size if padded else None
         self.classes, self.covers, self.advice = {}, True, None
         self.every = any(isinstance(t, str) and t == "all" for t in tf.nest.flatten(targets))
@@ -70,7 +93,7 @@ class Call:
             ]
 
         def build(*tensors):
-            explainer.traces += 1
+            setup.traces += 1
             return self._build(list(tensors))
 
         traced = tf.function(build, input_signature=flat, autograph=False)
@@ -96,7 +119,7 @@ class Call:
             if self._operator is None:
                 ys, weights = self._choose(forward(inputs), targets)
             else:
-                ys, weights = self._operate(_AsSeen(self._network, forward), inputs, targets), None
+                ys, weights = self._operate(AsSeen(self._network, forward), inputs, targets), None
             wanted = inputs if self._layer is None else self._hidden(inputs, seen)
         self.structure = tf.nest.map_structure(lambda t: None, wanted)
         ways = self._ways(ys, inputs, wanted)
@@ -174,41 +197,16 @@ class Call:
     def _choose(self, outputs, targets):
         """The outputs to explain and their weights, both lists or (for one output) alone."""
         outputs = self._network.named(outputs, self._output_layer is not None)
-        if isinstance(targets, (list, tuple)):
-            if len(targets) != len(outputs):
-                raise ValueError(
-                    f"Explainer: targets is {describe(targets)}, expected one for each of the outputs "
-                    f"{listed(outputs)}. For class numbers of one output, pass an array, one per row."
-                )
-            targets = dict(zip(outputs, targets))
-        if not isinstance(targets, dict):
-            if len(outputs) > 1:
-                raise ValueError(
-                    f"Explainer: targets is {describe(targets)} and the model has {len(outputs)} outputs, "
-                    f"expected a dict with some of {listed(outputs)}. Pass targets={{"
-                    f"{next(iter(outputs))!r}: ...}}."
-                )
-            targets = dict.fromkeys(outputs, targets)
-        elif not targets:
-            raise ValueError(
-                f"Explainer: targets is an empty dict, expected some of the outputs {listed(outputs)}."
-            )
-        named = {str(name): y for name, y in outputs.items()}
+        chosen = by_output(outputs, targets)
         ys, weights = [], []
-        for name, target in targets.items():
-            if str(name) not in named:
-                raise ValueError(
-                    f"Explainer: targets has the key {name!r}, {expected(str(name), named)}: the model's "
-                    "outputs."
-                )
-            y = named[str(name)]
+        for name, (y, target) in chosen.items():
             label = f"targets[{name!r}]" if len(outputs) > 1 else "targets"
             self._check_choice(label, y, target)
             y, weight = weigh(label, y, target)
             self.classes[str(name)] = 1 if y.shape.rank == 1 else y.shape.as_list()[-1]
             ys.append(y)
             weights.append(weight)
-        self._check_logits([named[str(name)] for name in targets])
+        self._check_logits([y for y, _ in chosen.values()])
         if self.every and len(ys) > 1:
             raise ValueError(
                 f"Explainer: targets is 'all' for one of {len(ys)} outputs, expected it alone: the "
@@ -249,12 +247,12 @@ class Call:
                     f"Explainer: layer has the key {name!r}, {expected(name, names)}: the model's inputs. "
                     "For layers apart from inputs, pass a list of them."
                 )
-        members = dict(zip(names, members(inputs)))
+        wanted = dict(zip(names, members(inputs)))
         # Of a layer that is called for several inputs, the call for this one.
-        members.update({name: find(place, members[name]) for name, place in self._layer.items()})
+        wanted.update({name: find(place, wanted[name]) for name, place in self._layer.items()})
         if isinstance(inputs, dict):
-            return members
-        return list(members.values()) if isinstance(inputs, list) else tuple(members.values())
+            return wanted
+        return list(wanted.values()) if isinstance(inputs, list) else tuple(wanted.values())
 
     def _ways(self, ys, inputs, wanted):
         """Pairs of a leaf that is wanted and the tensors to explain: itself, its casts, none (held fixed)."""
@@ -404,8 +402,6 @@ class Call:
             flat, sums = self._function(*fed)
             flat = [a.numpy()[: end - begin] for a in flat]
             parts.append((flat, None if sums is None else sums.numpy()[: end - begin]))
-        if len(parts) == 1:
-            return parts[0]
         flat = [np.concatenate(columns) for columns in zip(*(flat for flat, _ in parts))]
         return flat, None if sums is None else np.concatenate([some for _, some in parts])
 
@@ -426,28 +422,6 @@ class Call:
         except Exception:
             return False
         return True
-
-
-class _AsSeen:
-    """The model as an operator sees it: called on inputs, up to `output_layer` or the logits."""
-
-    def __init__(self, network, forward):
-        self._network, self._forward = network, forward
-
-    @tf.autograph.experimental.do_not_convert
-    def __call__(self, *inputs, training=False, **named):
-        if training is not None and not isinstance(training, tf.Tensor) and training:
-            raise ValueError(
-                "Explainer: the operator calls the model with training=True, expected inference mode: rows "
-                "are explained one by one, and without dropout. Leave training out."
-            )
-        if not inputs:
-            inputs = (named.pop("inputs"),) if "inputs" in named else (named,)
-            named = {} if inputs[0] is named else named
-        return self._forward(inputs[0] if len(inputs) == 1 else list(inputs), **named)
-
-    def __getattr__(self, name):
-        return getattr(self._network.model, name)
 
 
 def _start(x, start):

@@ -14,20 +14,14 @@ METHODS = {
     "layer_conductance": layer_conductance,
     **{name: getattr(methods, name) for name in methods.__all__},
 }
-
-
 RULES = (
     "auto",
     "secant",
     "gausslegendre",
     *(f"riemann_{r}" for r in ("left", "right", "middle", "trapezoid")),
 )
-
-
 # Those whose attributions sum to F(x) - F(baseline).
 COMPLETE = ("integrated_gradients", "layer_conductance", "deeplift", "shapley_value_sampling")
-
-
 # Those that need no gradient: of ids, too.
 BLACK_BOX = ("occlusion", "shapley_value_sampling")
 
@@ -43,7 +37,7 @@ class Method:
       on_input_path: whether it explains a hidden layer along the path of the inputs.
     """
 
-    def __init__(self, name, options, hidden):
+    def __init__(self, name, options, hidden, arguments):
         if name not in METHODS:
             rule = f" A rule of integration is an option: method_options={{'method': {name!r}}}."
             hint = rule if name in RULES else ""
@@ -70,7 +64,6 @@ class Method:
         known = [p for p in parameters if p not in [*self._given, "builder_options", "per_row"]]
         for option in self._options:
             if option not in known:
-                arguments = inspect.signature(Explainer).parameters
                 names = [*known, *(p for p in arguments if p not in ("model", "options"))]
                 raise ValueError(
                     f"Explainer: the options have {option!r}, {expected(option, names)}: those of {name}, "

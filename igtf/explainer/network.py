@@ -15,18 +15,16 @@ from integrated_gradients_tf import CALLS, SHAPES, graph_replace
 from integrated_gradients_tf import _ops_between as ops_between
 
 __all__ = [
-    "SCORES",
+    "AsSeen",
     "ModelError",
     "Network",
     "autographed",
     "calls_of",
     "casts_of",
     "inlined",
-    "logits_of",
     "recorded",
     "recording",
     "the_call",
-    "weighed_after",
 ]
 
 
@@ -201,6 +199,28 @@ class Network:
         return found[0]
 
 
+class AsSeen:
+    """The model as an operator sees it: called on inputs, up to `output_layer` or the logits."""
+
+    def __init__(self, network, forward):
+        self._network, self._forward = network, forward
+
+    @tf.autograph.experimental.do_not_convert
+    def __call__(self, *inputs, training=False, **named):
+        if training is not None and not isinstance(training, tf.Tensor) and training:
+            raise ValueError(
+                "Explainer: the operator calls the model with training=True, expected inference mode: rows "
+                "are explained one by one, and without dropout. Leave training out."
+            )
+        if not inputs:
+            inputs = (named.pop("inputs"),) if "inputs" in named else (named,)
+            named = {} if inputs[0] is named else named
+        return self._forward(inputs[0] if len(inputs) == 1 else list(inputs), **named)
+
+    def __getattr__(self, name):
+        return getattr(self._network.model, name)
+
+
 def _apply(function, arguments, options):
     return function(*arguments, **options)
 
@@ -339,9 +359,7 @@ def calls_of(model, layer, seen, inputs):
         flat = tf.nest.flatten(outputs)
         here = all(getattr(t, "graph", None) is graph for t in flat)
         read = [
-            (name, x)
-            for name, x in leaves
-            if here and (ops_between(flat, [x]) or any(t is x for t in flat))
+            (name, x) for name, x in leaves if here and (ops_between(flat, [x]) or any(t is x for t in flat))
         ]
         calls.append(_LayerCall(outputs, [name for name, _ in read], [x for _, x in read], here))
     inner = [call for call in calls if call.here]
@@ -384,39 +402,8 @@ def the_call(argument, place, calls):
     )
 
 
-SCORES = ("Softmax", "LogSoftmax", "Sigmoid")
-
-
-# Ops that only arrange their floating inputs.
-ARRANGING = frozenset(
-    "Cast CheckNumerics ConcatV2 EnsureShape ExpandDims Identity IdentityN Pack PreventGradient Reshape "
-    "Slice Snapshot Split SplitV Squeeze StridedSlice Transpose Unpack".split()
-)
-
-
 # Ops that only rename or arrange integers before they are cast.
 RENAMING = frozenset("Cast ExpandDims Identity Reshape Squeeze".split())
-
-
-WEIGHING = ("MatMul", "BatchMatMul", "Einsum", "Conv", "Depthwise", "While", "StatelessWhile")
-
-
-def logits_of(y):
-    """What the softmaxes or sigmoids of `y` read, arranged as `y` is; or None and the op that makes `y`."""
-    scores, seen, stack = {}, set(), [y]
-    while stack:
-        tensor = stack.pop()
-        op = tensor.op
-        if op.type in SCORES:
-            scores[tensor.ref()] = op.inputs[0]
-        elif op.type == "IdentityN":
-            stack.append(op.inputs[tensor.value_index])
-        elif op.type in ARRANGING and op not in seen:
-            seen.add(op)
-            stack.extend(t for t in op.inputs if t.dtype.is_floating)
-        elif op not in seen:
-            return None, op
-    return graph_replace(y, [ref.deref() for ref in scores], list(scores.values())), None
 
 
 def casts_of(ys, x):
@@ -434,12 +421,6 @@ def casts_of(ys, x):
         else:
             same.add(op.outputs[0].ref())
     return casts
-
-
-def weighed_after(y, ends):
-    """The first op with weights between a hidden tensor and the outputs, or None."""
-    between = ops_between(ends, [y])
-    return next((op for op in between if op.type.startswith(WEIGHING)), None)
 
 
 def inlined(outputs, known):

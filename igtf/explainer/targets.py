@@ -5,9 +5,21 @@ import numbers
 import numpy as np
 import tensorflow as tf
 
-from igtf.explainer.arrays import as_arrays, describe, expected, listed, row_numbers
+from igtf.explainer.arrays import as_arrays, check_real, describe, expected, listed, row_numbers
+from integrated_gradients_tf import _ops_between as ops_between
+from integrated_gradients_tf import graph_replace
 
-__all__ = ["are_classes", "arrays_of", "as_targets", "by_output", "check_classes", "weigh"]
+__all__ = [
+    "SCORES",
+    "are_classes",
+    "arrays_of",
+    "as_targets",
+    "by_output",
+    "check_classes",
+    "logits_of",
+    "weigh",
+    "weighed_after",
+]
 
 
 def as_targets(targets, rows, start=0):
@@ -93,6 +105,36 @@ def arrays_of(targets, rows):
     return [np.full(rows, t, np.int32) if np.ndim(t) == 0 else t for t in arrays]
 
 
+def by_output(outputs, targets):
+    """`{name: (output, its target)}` of those of the named `outputs` that are explained."""
+    if isinstance(targets, (list, tuple)):
+        if len(targets) != len(outputs):
+            raise ValueError(
+                f"Explainer: targets is {describe(targets)}, expected one for each of the outputs "
+                f"{listed(outputs)}. For class numbers of one output, pass an array, one per row."
+            )
+        targets = dict(zip(outputs, targets))
+    if not isinstance(targets, dict):
+        if len(outputs) > 1:
+            raise ValueError(
+                f"Explainer: targets is {describe(targets)} and the model has {len(outputs)} outputs, "
+                f"expected a dict with some of {listed(outputs)}. Pass targets={{"
+                f"{next(iter(outputs))!r}: ...}}."
+            )
+        targets = dict.fromkeys(outputs, targets)
+    elif not targets:
+        raise ValueError(
+            f"Explainer: targets is an empty dict, expected some of the outputs {listed(outputs)}."
+        )
+    named = {str(name): y for name, y in outputs.items()}
+    for name in targets:
+        if str(name) not in named:
+            raise ValueError(
+                f"Explainer: targets has the key {name!r}, {expected(str(name), named)}: the model's outputs."
+            )
+    return {name: (named[str(name)], target) for name, target in targets.items()}
+
+
 def weigh(label, y, target):
     """The output as `[B]`, `[B, C]` or wider, and the weights of its entries or None."""
     if y.shape.rank is None:
@@ -140,8 +182,42 @@ def weigh(label, y, target):
             f"numbers (ints, [N]) or weights of the output's shape {y.shape}. Convert class numbers with "
             "targets.astype(int); weights have an entry for each entry of the output."
         )
+    check_real(label, target.dtype, y.dtype)
     return y, tf.cast(target, y.dtype)
 
 
 def _columns(y):
     return tf.shape(y)[1] if y.shape[1] is None else y.shape[1]
+
+
+SCORES = ("Softmax", "LogSoftmax", "Sigmoid")
+# Ops that only arrange their floating inputs.
+ARRANGING = frozenset(
+    "Cast CheckNumerics ConcatV2 EnsureShape ExpandDims Identity IdentityN Pack PreventGradient Reshape "
+    "Slice Snapshot Split SplitV Squeeze StridedSlice Transpose Unpack".split()
+)
+WEIGHING = ("MatMul", "BatchMatMul", "Einsum", "Conv", "Depthwise", "While", "StatelessWhile")
+
+
+def logits_of(y):
+    """What the softmaxes or sigmoids of `y` read, arranged as `y` is; or None and the op that makes `y`."""
+    scores, seen, stack = {}, set(), [y]
+    while stack:
+        tensor = stack.pop()
+        op = tensor.op
+        if op.type in SCORES:
+            scores[tensor.ref()] = op.inputs[0]
+        elif op.type == "IdentityN":
+            stack.append(op.inputs[tensor.value_index])
+        elif op.type in ARRANGING and op not in seen:
+            seen.add(op)
+            stack.extend(t for t in op.inputs if t.dtype.is_floating)
+        elif op not in seen:
+            return None, op
+    return graph_replace(y, [ref.deref() for ref in scores], list(scores.values())), None
+
+
+def weighed_after(y, ends):
+    """The first op with weights between a hidden tensor and the outputs, or None."""
+    between = ops_between(ends, [y])
+    return next((op for op in between if op.type.startswith(WEIGHING)), None)

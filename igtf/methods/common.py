@@ -98,7 +98,6 @@ def shape_of(x):
     return [tf.shape(x)[axis] if size is None else size for axis, size in enumerate(x.shape.as_list())]
 
 
-
 def in_dtype_of(x, attributions):
     """In the dtype of `x`, if that can hold them."""
     return tf.cast(attributions, x.dtype) if x.dtype.is_floating else attributions

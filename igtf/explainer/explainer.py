@@ -385,7 +385,8 @@ class _Notes:
             warnings.warn(
                 f"Explainer.explain: the attributions of {row_numbers(self._rows)} do not sum to the change "
                 f"of the output, worst in row {row}: they sum to {delta + change:.4g} and the output changes "
-                f"by {change:.4g} (delta {delta:.4g}), expected within {TOLERANCE:.0%}. {self._method.remedy()}",
+                f"by {change:.4g} (delta {delta:.4g}), expected within {TOLERANCE:.0%}. "
+                f"{self._method.remedy()}",
                 stacklevel=_outside(),
             )
 

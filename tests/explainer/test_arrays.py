@@ -6,6 +6,7 @@ import tensorflow as tf
 from explained import (
     CLASSES,
     IMAGES,
+    ONE_HOT,
     RNG,
     ROWS,
     X,
@@ -206,6 +207,55 @@ class TestBadInput:
     def test_inputs_that_do_not_fit_are_refused(self, inputs, message):
         with pytest.raises(ValueError, match=message):
             explain(classifier(), inputs)
+
+    @pytest.mark.parametrize(
+        "inputs, message",
+        [
+            ("abc", r"inputs is the text 'abc', expected an array.*np.array\(\['abc'\]\)"),
+            (b"abc", r"inputs is the text b'abc', expected an array"),
+            (None, "inputs is None, expected an array.*Pass the rows"),
+            ({"left": X, "right": None}, r"inputs\['right'\] is None, expected an array"),
+            ([X, "abc"], r"inputs\[1\] is the text 'abc', expected an array"),
+            (len, "inputs is a builtin_function_or_method, expected an array.*Pass what np.asarray"),
+        ],
+    )
+    @pytest.mark.parametrize("model", [classifier(), lambda x: x[:, 0]], ids=["Keras", "function"])
+    def test_what_is_no_array_is_a_type_error_that_names_it(self, model, inputs, message):
+        explainer = Explainer(model)
+        with pytest.raises(TypeError, match=f"Explainer: {message}"):
+            explainer.explain(inputs, progress=False)
+        assert explainer.traces == 0
+
+    def test_complex_numbers_are_refused_where_their_imaginary_part_would_be_lost(self):
+        explainer, wave = Explainer(classifier()), X + 1j * X
+        rows = tf.data.Dataset.from_tensor_slices(wave.astype(np.complex64)).batch(4)
+        calls = [
+            ("inputs has", {"inputs": wave}),
+            ("inputs has", {"inputs": rows}),
+            ("the baseline of inputs has", {"inputs": X, "baselines": 1j}),
+        ]
+        for name, arguments in calls:
+            with pytest.raises(TypeError, match=rf"{name} dtype complex\d+, expected float32.*np.real"):
+                explainer.explain(**arguments, progress=False)
+        assert explainer.traces == 0
+        with pytest.raises(TypeError, match=r"targets has dtype complex64, expected float32.*np.real"):
+            explainer.explain(X, targets=ONE_HOT.astype(np.complex64), progress=False)
+
+    def test_complex_numbers_are_explained_where_the_model_and_the_method_take_them(self):
+        wave, start = (X + 2j * X[::-1]).astype(np.complex64), 0.5 - 1j
+        expected = (wave**2).real - np.real(start**2)
+        for method in ("occlusion", "shapley_value_sampling"):
+            found = explain(
+                lambda x: tf.math.real(tf.reduce_sum(x**2, 1)), wave, method=method, baselines=start
+            )
+            assert_close(found, expected, 1e-5)
+        wave[3, 2] = complex(0, np.nan)
+        with pytest.raises(ValueError, match="NaN in row 3"):
+            explain(lambda x: tf.math.real(x[:, 0]), wave, method="occlusion")
+        with pytest.raises(
+            TypeError, match="inputs has dtype complex64, expected a floating dtype.*two inputs"
+        ):
+            explain(lambda x: tf.math.real(x[:, 0]), X.astype(np.complex64))
 
     def test_a_single_image_is_told_apart_from_grey_ones_without_channels(self):
         for shape in ((5, 4, 3), (5, 4, 1)):

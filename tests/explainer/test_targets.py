@@ -20,6 +20,7 @@ from explained import (
 )
 from reference import assert_close, randomize
 
+import igtf as ig
 from igtf import Explainer
 
 

@@ -17,7 +17,7 @@ Batch = collections.namedtuple("Batch", "start rows inputs targets baselines")
 
 
 class Arrays:
-    """Batches of arrays.
+    """Batches of arrays: slices of `batch_size` rows, with their targets and baselines.
 
     Attributes, as those of `DataSet`:
       specs: TensorSpecs `[None, ...]` in the structure of the inputs.
@@ -82,7 +82,7 @@ class Arrays:
 
 
 class DataSet:
-    """Batches of a `tf.data.Dataset`."""
+    """Batches of a `tf.data.Dataset`, as it brings them, with the targets that are in it."""
 
     streamed = True
 

@@ -58,9 +58,10 @@ class Setup:
 
 
 class Call:
-    """A traced function and what it was traced for.
+    """A traced function from a batch (inputs, targets, baselines) to attributions, and how to feed it.
 
     Attributes:
+      structure: that of what is explained: of the inputs, or of the layers.
       classes: number of outputs that class numbers choose from, by name of the output.
       every: whether there is an axis of outputs in the attributions.
       covers: whether all that the output depends on is explained, so that attributions sum to its change.

@@ -27,7 +27,7 @@ BLACK_BOX = ("occlusion", "shapley_value_sampling")
 
 
 class Method:
-    """A graph builder with its options.
+    """A graph builder with its options: called as `method(ys, xs, starts, weights)` for attributions.
 
     Attributes:
       takes_baselines: whether it compares with a baseline.

@@ -290,16 +290,16 @@ def _all_layers(holder, seen=None):
     seen = {id(holder)} if seen is None else seen
     attributes = list(getattr(holder, "__dict__", {}).values())
     if isinstance(holder, (dict, list, tuple)):
-        members = list(holder.values() if isinstance(holder, dict) else holder)
+        held = list(holder.values() if isinstance(holder, dict) else holder)
     elif hasattr(holder, "_flatten_layers"):
-        members = [
+        held = [
             *getattr(holder, "layers", []),
             *holder._flatten_layers(recursive=False, include_self=False),
         ]
-        members += [part for part in attributes if isinstance(part, tf.Module)]
+        held += [part for part in attributes if isinstance(part, tf.Module)]
     else:
-        members = attributes
-    for member in members:
+        held = attributes
+    for member in held:
         layer = hasattr(member, "_flatten_layers")
         if (layer or isinstance(member, (dict, list, tuple, tf.Module))) and id(member) not in seen:
             seen.add(id(member))

@@ -13,7 +13,7 @@ from integrated_gradients_tf import _pair_up as pair_up
 __all__ = ["Arrays", "DataSet", "named_baselines", "naming_rows", "stack_baselines"]
 
 
-Batch = collections.namedtuple("Batch", "start rows inputs targets baselines")
+_Batch = collections.namedtuple("_Batch", "start rows inputs targets baselines")
 
 
 class Arrays:
@@ -57,7 +57,7 @@ class Arrays:
             raise ValueError(
                 "Explainer: the inputs have no rows, expected at least one. Look at what filters them."
             )
-        self.specs = specs_of(setup.network, self.inputs)
+        self.specs = _specs_of(setup.network, self.inputs)
         self.targets = as_targets(targets, self._rows)
         _check_rows(self.inputs, setup, "expected rows of it: [N, ...]. Add an axis: x[None].")
         self._starts = baselines
@@ -78,7 +78,7 @@ class Arrays:
             baselines = [[s if len(s) == 1 else s[start:stop] for s in flat] for flat in baselines]
         inputs = tf.nest.map_structure(lambda x: x[start:stop], self.inputs)
         targets = tf.nest.map_structure(lambda t: t[start:stop] if np.ndim(t) else t, self.targets)
-        return Batch(start, stop - start, inputs, targets, baselines)
+        return _Batch(start, stop - start, inputs, targets, baselines)
 
 
 class DataSet:
@@ -93,7 +93,7 @@ class DataSet:
         self._alone = isinstance(spec, tuple) and len(spec) == 1
         inputs = self._inputs_of(spec)
         self._check(inputs, setup)
-        self.specs = specs_of(setup.network, inputs)
+        self.specs = _specs_of(setup.network, inputs)
         self._given = self.targets = None
         if targets is not None:
             if any(np.ndim(t) or tf.is_tensor(t) for t in tf.nest.flatten(targets)):
@@ -152,7 +152,7 @@ class DataSet:
             rows = len(tf.nest.flatten(inputs)[0])
             targets = as_targets(targets, rows, start)
             if rows:
-                yield Batch(start, rows, inputs, targets, self._starts)
+                yield _Batch(start, rows, inputs, targets, self._starts)
             start += rows
 
 
@@ -170,7 +170,7 @@ def _check_rows(inputs, setup, advice):
             )
 
 
-def specs_of(network, inputs):
+def _specs_of(network, inputs):
     """TensorSpecs of any number of rows, of the dtypes that the model declares."""
     flat = []
     for (name, x), declared in zip(named_leaves("inputs", inputs), network.declared(inputs)):

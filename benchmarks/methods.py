@@ -1,4 +1,4 @@
-"""What the methods of attribution_methods_tf cost beside one bare gradient: time, as ratios.
+"""What the methods of igtf.methods cost beside one bare gradient: time, as ratios.
 
 `python benchmarks/methods.py` prints one Markdown table. Each method explains 32 images for the class
 that the network predicts; the bare gradient is `tf.gradients` of the same outputs with respect to the
@@ -12,7 +12,7 @@ import measure
 import networks
 import tensorflow as tf
 
-import attribution_methods_tf as methods
+import igtf.methods as methods
 
 # name -> (network's outputs, inputs, weights of the outputs) -> attributions
 METHODS = {

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-import attribution_methods_tf as methods  # noqa: E402
+import igtf.methods as methods  # noqa: E402
 import integrated_gradients_tf as ig  # noqa: E402
 
 DTYPES = ["float16", "bfloat16", "float32"]

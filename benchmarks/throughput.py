@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 import integrated_gradients_tf as ig
-from explainer import Explainer
+from igtf import Explainer
 
 
 def many_rows(count):

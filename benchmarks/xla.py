@@ -13,7 +13,7 @@ import measure
 import numpy as np
 import tensorflow as tf
 
-import attribution_methods_tf as am
+import igtf.methods as am
 import integrated_gradients_tf as ig
 
 layers = tf.keras.layers

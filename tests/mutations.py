@@ -18,9 +18,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-IG, METHODS = "integrated_gradients_tf.py", "attribution_methods_tf.py"
+IG = "integrated_gradients_tf.py"
+GRADIENTS, RELEVANCE = "igtf/methods/gradients.py", "igtf/methods/relevance.py"
+PERTURBATION, SAMPLING = "igtf/methods/perturbation.py", "igtf/methods/sampling.py"
 SECANT, RULES, REPLAY = "tests/test_secant.py", "tests/test_rules.py", "tests/test_replay.py"
-RECIPE, OTHERS, AXIOMS = "tests/test_recipe.py", "tests/test_attribution_methods.py", "tests/test_axioms.py"
+RECIPE, AXIOMS = "tests/test_recipe.py", "tests/test_axioms.py"
+OF_GRADIENTS, OF_RELEVANCE = "tests/methods/test_gradients.py", "tests/methods/test_relevance.py"
+OF_PERTURBATION, OF_SAMPLING = "tests/methods/test_perturbation.py", "tests/methods/test_sampling.py"
 CONFORMANCE, HOSTILE, POINTS = "tests/test_conformance.py", "tests/test_hostile.py", "tests/test_points.py"
 
 # (what is broken, file, text, its replacement, tests that notice)
@@ -69,19 +73,19 @@ MUTATIONS = [
     ("batch norm in training mode let through", IG, "        self.refuse(op)\n\n    def refuse", "        return LOST\n\n    def refuse", [REPLAY]),
     ("dropout let through", IG, "if not fixed or (off is False and not _is_conditional(op)):", "if False:", [REPLAY]),
     ("completeness with the wrong sign", IG, "total -= tf.cast(_sum_features(change), total.dtype)", "total += tf.cast(_sum_features(change), total.dtype)", [REPLAY]),
-    ("Rescale without its guard", METHODS, "near = tf.abs(change) <= 1e-5", "near = tf.abs(change) < 0", [OTHERS]),
-    ("the stabilizer of LRP with one sign", METHODS, "tf.where(z >= 0, epsilon, -epsilon)", "epsilon", [OTHERS]),
-    ("saliency with its sign", METHODS, "result = [tf.abs(grad) for grad in grads]", "result = list(grads)", [OTHERS]),
-    ("occlusion not shared by the windows", METHODS, "result.append(_as(x, total / tf.constant(grid.covers, total.dtype)))", "result.append(_as(x, total))", [OTHERS]),
-    ("Shapley credits of the order before", METHODS, "tf.cast(tf.equal(turn, now), after.dtype)", "tf.cast(tf.equal(turn, now + 1), after.dtype)", [OTHERS]),
-    ("expected gradients without the mean", METHODS, "chosen = _uniform(rows, seed, 2 * draw, maxval", "chosen = 0 * _uniform(rows, seed, 2 * draw, maxval", [OTHERS]),
-    ("the same noise for every copy", METHODS, "seed, copy * inputs + i)", "seed, i)", [OTHERS]),
+    ("Rescale without its guard", RELEVANCE, "near = tf.abs(change) <= 1e-5", "near = tf.abs(change) < 0", [OF_RELEVANCE]),
+    ("the stabilizer of LRP with one sign", RELEVANCE, "tf.where(z >= 0, epsilon, -epsilon)", "epsilon", [OF_RELEVANCE]),
+    ("saliency with its sign", GRADIENTS, "result = [tf.abs(grad) for grad in grads]", "result = list(grads)", [OF_GRADIENTS]),
+    ("occlusion not shared by the windows", PERTURBATION, "result.append(in_dtype_of(x, total / tf.constant(grid.covers, total.dtype)))", "result.append(in_dtype_of(x, total))", [OF_PERTURBATION]),
+    ("Shapley credits of the order before", PERTURBATION, "tf.cast(tf.equal(turn, now), after.dtype)", "tf.cast(tf.equal(turn, now + 1), after.dtype)", [OF_PERTURBATION]),
+    ("expected gradients without the mean", SAMPLING, "chosen = uniform(rows, seed, 2 * draw, maxval", "chosen = 0 * uniform(rows, seed, 2 * draw, maxval", [OF_SAMPLING]),
+    ("the same noise for every copy", SAMPLING, "seed, copy * inputs + i)", "seed, i)", [OF_SAMPLING]),
 ]  # fmt: skip
 
 
 def check():
     """The mutations whose text is not found exactly once."""
-    texts = {name: (ROOT / name).read_text("utf-8") for name in (IG, METHODS)}
+    texts = {name: (ROOT / name).read_text("utf-8") for name in {m[1] for m in MUTATIONS}}
     return [(m[0], texts[m[1]].count(m[2])) for m in MUTATIONS if texts[m[1]].count(m[2]) != 1]
 
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from reference import as_graph
 
-import attribution_methods_tf as methods
+import igtf.methods as methods
 import integrated_gradients_tf as ig
 
 v1 = tf.compat.v1

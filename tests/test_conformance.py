@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import attribution_methods_tf as methods
+import igtf.methods as methods
 import integrated_gradients_tf as ig
 
 v1 = tf.compat.v1

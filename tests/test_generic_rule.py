@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from reference import as_graph, assert_close, brute_force, gauss_legendre, tape_gradients
 
-import attribution_methods_tf as methods
+import igtf.methods as methods
 import integrated_gradients_tf as ig
 
 

@@ -12,16 +12,17 @@ from pathlib import Path
 
 import pytest
 
-import attribution_methods_tf
-import explainer
+import igtf
+import igtf.methods
 import integrated_gradients_tf
 from igtf import visualization
 
 ROOT = Path(__file__).parent.parent
-PACKAGE = list(ROOT.glob("igtf/**/*.py"))
-MODULES = [path for path in ROOT.glob("*.py") if path.name != "util.py"]
+MODULES = [path for path in [*ROOT.glob("*.py"), *ROOT.glob("igtf/**/*.py")] if path.name != "util.py"]
 
 RECIPE = """
+import sys
+
 import numpy as np
 import tensorflow as tf
 
@@ -30,12 +31,31 @@ import integrated_gradients_tf as ig
 @tf.function
 def explain(x):
     inter, stepsize, _ = ig.linear_interpolation(x, num_steps=4)
-    recipe = ig.build_ig(inter, stepsize, tf.reduce_sum(inter**2, axis=1), num_steps=4)
-    return recipe, ig.integrated_gradients(tf.reduce_sum(x**2, axis=1), x, num_steps=4)
+    return ig.build_ig(inter, stepsize, tf.reduce_sum(inter**2, axis=1), num_steps=4)
 
 x = np.float32([[3, 2], [1, 0]])
-for maps in explain(x):
-    np.testing.assert_allclose(maps, x**2, rtol=1e-5)
+np.testing.assert_allclose(explain(x), x**2, rtol=1e-5)
+assert "igtf" not in sys.modules
+print(ig.__file__)
+"""
+PACKAGE = """
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+import igtf as ig
+import integrated_gradients_tf
+
+@tf.function
+def explain(x):
+    return ig.integrated_gradients(tf.reduce_sum(x**2, axis=1), x, num_steps=4)
+
+x = np.float32([[3, 2], [1, 0]])
+np.testing.assert_allclose(explain(x), x**2, rtol=1e-5)
+assert ig.linear_interpolation is integrated_gradients_tf.linear_interpolation
+assert "igtf.explainer" not in sys.modules and "matplotlib" not in sys.modules
+assert ig.Explainer is sys.modules["igtf.explainer"].Explainer
 print(ig.__file__)
 """
 
@@ -52,6 +72,13 @@ def test_the_single_file_alone_runs_the_recipe(tmp_path):
     shutil.copy(ROOT / "integrated_gradients_tf.py", tmp_path)
     (tmp_path / "program.py").write_text(RECIPE)
     assert Path(run(tmp_path, "program.py").strip()).parent.samefile(tmp_path)
+
+
+def test_the_file_and_the_package_copied_together_run(tmp_path):
+    shutil.copy(ROOT / "integrated_gradients_tf.py", tmp_path)
+    shutil.copytree(ROOT / "igtf", tmp_path / "igtf")
+    (tmp_path / "program.py").write_text(PACKAGE)
+    assert Path(run(tmp_path, "program.py").strip()).parent.parent.samefile(tmp_path)
 
 
 def test_the_wheel_holds_the_modules_and_their_metadata(tmp_path):
@@ -73,7 +100,7 @@ def test_the_wheel_holds_the_modules_and_their_metadata(tmp_path):
         (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
         headers = email.message_from_string(file.read(metadata).decode())
         file.extractall(installed)
-    installable = {path.relative_to(ROOT).as_posix() for path in MODULES + PACKAGE}
+    installable = {path.relative_to(ROOT).as_posix() for path in MODULES}
     assert {name for name in names if ".dist-info/" not in name} == installable
     assert headers["Name"] == "integrated-gradients-tf" and headers["License-Expression"] == "Apache-2.0"
     assert headers["Requires-Python"] == ">=3.10" and "tensor" in headers["Summary"].lower()
@@ -81,13 +108,12 @@ def test_the_wheel_holds_the_modules_and_their_metadata(tmp_path):
     assert sorted(required) == ["matplotlib", "numpy", "tensorflow>=2.12"]
     assert any(name.endswith("/LICENSE") for name in names)
 
-    (installed / "program.py").write_text(RECIPE)
-    assert Path(run(installed, "program.py").strip()).parent.samefile(installed)
+    for program, inside in ((RECIPE, "."), (PACKAGE, "igtf")):
+        (installed / "program.py").write_text(program)
+        assert Path(run(installed, "program.py").strip()).parent.samefile(installed / inside)
 
 
-@pytest.mark.parametrize(
-    "module", [integrated_gradients_tf, attribution_methods_tf, explainer, visualization]
-)
+@pytest.mark.parametrize("module", [integrated_gradients_tf, igtf, igtf.methods, visualization])
 def test_public_functions_have_type_hints(module):
     for name in module.__all__:
         public = getattr(module, name)

@@ -16,9 +16,9 @@ import tensorflow as tf
 from random_models import CLASSES, ROWS, Network
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-import attribution_methods_tf as methods
+import igtf.methods as methods
 import integrated_gradients_tf as ig
-from explainer import Explainer
+from igtf import Explainer
 
 v1 = tf.compat.v1
 QUICK = [43, 58, 28, 21, 52, 26, 36, 24, 44, 65]  # small networks, of every kind of input

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from reference import assert_close, randomize
 
-import attribution_methods_tf as am
+import igtf.methods as am
 import integrated_gradients_tf as ig
 
 STEPS = 4
@@ -53,7 +53,7 @@ def integrated(layers, x, method):
 
 
 def others(layers, x):
-    """Likewise for `attribution_methods_tf`, without what is random: XLA draws numbers of its own."""
+    """Likewise for `igtf.methods`, without what is random: XLA draws numbers of its own."""
     y = run(layers, x)[:, 1]
     builders = (am.saliency, am.gradient_times_input, am.epsilon_lrp, am.deeplift, am.occlusion)
     return {builder.__name__: builder(y, x) for builder in builders}

@@ -1,0 +1,430 @@
+"""Networks of every kind: how they are called in a graph, and what is found in them by name."""
+
+import collections
+import contextlib
+import dataclasses
+import functools
+import inspect
+from typing import Any
+
+import tensorflow as tf
+
+from igtf.explainer.arrays import describe, expected, listed, members, named_leaves
+from igtf.methods.common import is_int
+from integrated_gradients_tf import CALLS, SHAPES, graph_replace
+from integrated_gradients_tf import _ops_between as ops_between
+
+__all__ = [
+    "AsSeen",
+    "ModelError",
+    "Network",
+    "autographed",
+    "calls_of",
+    "casts_of",
+    "inlined",
+    "recorded",
+    "recording",
+    "the_call",
+]
+
+
+class ModelError(Exception):
+    """The model, not the explanation, failed on tensors of a graph."""
+
+    def __init__(self, cause):
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+class Network:
+    """A model as a function of one structure of tensors.
+
+    Attributes:
+      model: as it was given.
+      batch: the number of rows that the model was made for, or None.
+    """
+
+    def __init__(self, model):
+        if not callable(model):
+            hint = "Give it a __call__, or pass the function that does the work."
+            if hasattr(model, "signatures"):
+                names = ", ".join(f"signatures[{name!r}]" for name in model.signatures)
+                hint = f"Pass one of its signatures: {names or 'it has none'}."
+            raise TypeError(
+                f"Explainer: model is a {type(model).__name__}, expected a Keras model or anything that can "
+                f"be called on tensors. {hint}"
+            )
+        self.model = model
+        self._keras = hasattr(model, "get_layer") and hasattr(model, "call")
+        self._arguments, self._options = _parameters(model)
+        self._by_name = False
+        self._named_inputs = self._declare()
+        declared = [s.shape.as_list()[0] for s in self._named_inputs.values() if s.shape.rank]
+        self.batch = next((rows for rows in declared if rows is not None), None)
+
+    def _declare(self):
+        """`{name: TensorSpec}` of the inputs, as far as the model tells."""
+        if hasattr(self.model, "structured_input_signature"):
+            positional, named = self.model.structured_input_signature
+            if not tf.nest.flatten(positional):
+                self._by_name = True
+                return dict(named)
+            specs = tf.nest.flatten(positional)
+        elif self._keras:
+            return {
+                name: tf.TensorSpec(x.shape, x.dtype)
+                for name, x in _keras_inputs(self.model).items()
+                if not tf.nest.is_nested(x)
+            }
+        else:
+            signature = getattr(self.model, "input_signature", None)
+            specs = tf.nest.flatten(signature) if signature else []
+        specs = [s for s in specs if isinstance(s, tf.TensorSpec)]
+        return {str(number): spec for number, spec in enumerate(specs)}
+
+    def declared(self, inputs):
+        """What the model says about each leaf of `inputs`, TensorSpec or None, in their order."""
+        specs = self._named_inputs
+        flat = tf.nest.flatten(inputs)
+        if not specs or any(tf.nest.is_nested(v) for v in members(inputs)):
+            return [None] * len(flat)
+        if isinstance(inputs, dict):
+            if self._keras or self._by_name:
+                for name in inputs:
+                    if name not in specs:
+                        raise ValueError(
+                            f"Explainer: inputs has the key {name!r}, {expected(name, specs)}: the "
+                            "model's inputs."
+                        )
+            return [specs.get(name) for name in sorted(inputs)]
+        if len(flat) != len(specs):
+            hint = "Stack rows of one input with np.stack." if len(specs) == 1 else "Pass one for each."
+            raise ValueError(
+                f"Explainer: inputs is {describe(inputs)}, expected {len(specs)} "
+                f"array{'s' * (len(specs) > 1)} for the model's inputs {listed(specs)}. {hint}"
+            )
+        return list(specs.values())
+
+    def names(self, inputs):
+        """Of the members of a list, tuple or dict of inputs."""
+        if isinstance(inputs, dict):
+            return list(inputs)
+        return next(
+            (names for names in (list(self._named_inputs), self._arguments) if len(names) == len(inputs)),
+            list(range(len(inputs))),
+        )
+
+    @property
+    def embedding(self):
+        """Name of the first embedding, or what it might be called."""
+        found = [layer.name for layer in _all_layers(self.model) if "Embedding" in type(layer).__name__]
+        return found[0] if found else "embedding"
+
+    def __call__(self, inputs, **options):
+        """The model's outputs for tensors of a graph, in inference mode."""
+        arguments, options = [inputs], {**self._options, **options}
+        if self._by_name:
+            names = sorted(self._named_inputs)
+            if not isinstance(inputs, dict):
+                inputs = dict(zip(self._named_inputs if len(names) == 1 else names, tf.nest.flatten(inputs)))
+            arguments, options = [], inputs
+        elif len(self._arguments) > 1 and isinstance(inputs, dict):
+            arguments, options = [], {**inputs, **options}
+        elif len(self._arguments) > 1 and isinstance(inputs, (list, tuple)):
+            arguments = list(inputs)
+        try:
+            outputs = autographed(self.model, arguments, options)
+        except Exception as error:
+            raise ModelError(_explained(error)) from error
+        for y in tf.nest.flatten(outputs):
+            if not tf.is_tensor(y) or hasattr(y, "numpy"):
+                raise ModelError(TypeError(_eager_only(f"it returned a {type(y).__name__}")))
+        return outputs
+
+    def named(self, outputs, from_layer):
+        """`{name: tensor}` of the outputs."""
+        if isinstance(outputs, dict):
+            return outputs
+        flat = tf.nest.flatten(outputs)
+        names = [] if from_layer else getattr(self.model, "output_names", None) or []
+        return dict(zip(names if len(names) == len(flat) else range(len(flat)), flat))
+
+    def find(self, argument, which, several=False):
+        """The layer of that name or index, as a `_Place`; of `several`, the structure of them."""
+        if which is None:
+            return None
+        layers = list(_all_layers(self.model))
+        if not layers:
+            raise ValueError(
+                f"Explainer: {argument} is {which!r} and the model is a {type(self.model).__name__} without "
+                "layers that can be named, expected a Keras model. Pass a function that returns the tensor "
+                "to explain, or call the graph functions inside a tf.function."
+            )
+        if isinstance(which, tuple) and len(which) == 2 and is_int(which[1]) and not is_int(which[0]):
+            return _Place(self._layer(argument, which[0], layers), int(which[1]))
+        if isinstance(which, dict) and which and several:
+            return {key: self.find(f"{argument}[{key!r}]", part) for key, part in which.items()}
+        if isinstance(which, (list, tuple)) and which and several:
+            return [self.find(f"{argument}[{i}]", part) for i, part in enumerate(which)]
+        return _Place(self._layer(argument, which, layers))
+
+    def _layer(self, argument, which, layers):
+        if any(which is layer for layer in layers):
+            return which
+        direct = list(getattr(self.model, "layers", []))
+        if is_int(which) and direct:
+            if not -len(direct) <= which < len(direct):
+                raise ValueError(
+                    f"Explainer: {argument} is {which}, expected an index from {-len(direct)} to "
+                    f"{len(direct) - 1}, or a name: the model has the layers "
+                    f"{listed(layer.name for layer in direct)}."
+                )
+            return direct[which]
+        if not isinstance(which, str):
+            raise TypeError(
+                f"Explainer: {argument} is a {type(which).__name__}, expected the name or index of a layer"
+                f"{'' if argument == 'output_layer' else ', or a list or dict of such'}. The model has the "
+                f"layers {listed(layer.name for layer in direct or layers)}; a pair (name, 0) is one of the "
+                "calls of a layer."
+            )
+        found = [layer for layer in direct if layer.name == which]
+        found = found or [layer for layer in layers if layer.name == which]
+        if len(found) != 1:
+            names = [layer.name for layer in layers]
+            problem = expected(which, names) if not found else f"which {len(found)} layers are called"
+            hint = " Pass layers themselves to tell them apart." if found else ""
+            if argument == "output_layer" and not found:
+                hint = " For what the last softmax or sigmoid reads, pass logits=True."
+            raise ValueError(f"Explainer: {argument} is {which!r}, {problem}.{hint}")
+        return found[0]
+
+
+class AsSeen:
+    """The model as an operator sees it: called on inputs, up to `output_layer` or the logits."""
+
+    def __init__(self, network, forward):
+        self._network, self._forward = network, forward
+
+    @tf.autograph.experimental.do_not_convert
+    def __call__(self, *inputs, training=False, **named):
+        if training is not None and not isinstance(training, tf.Tensor) and training:
+            raise ValueError(
+                "Explainer: the operator calls the model with training=True, expected inference mode: rows "
+                "are explained one by one, and without dropout. Leave training out."
+            )
+        if not inputs:
+            inputs = (named.pop("inputs"),) if "inputs" in named else (named,)
+            named = {} if inputs[0] is named else named
+        return self._forward(inputs[0] if len(inputs) == 1 else list(inputs), **named)
+
+    def __getattr__(self, name):
+        return getattr(self._network.model, name)
+
+
+def _apply(function, arguments, options):
+    return function(*arguments, **options)
+
+
+# The user's code may branch on tensors as in any tf.function; this module's own code stays as it is.
+autographed = tf.autograph.to_graph(_apply)
+
+
+def _parameters(model):
+    """Names of the arguments without default, and what makes it run in inference mode."""
+    function = getattr(model, "call", None) or getattr(model, "python_function", model)
+    if hasattr(model, "structured_input_signature"):
+        return [], {}
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return [], {}
+    needed = [
+        name
+        for name, p in parameters.items()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values()) and hasattr(model, "get_layer")
+    inference = {"training": False} if "training" in parameters or anything else {}
+    return [name for name in needed if name != "training"], inference
+
+
+def _explained(error):
+    """For models that only run eagerly, an error that says so."""
+    graph = isinstance(error, (NotImplementedError, tf.errors.OperatorNotAllowedInGraphError))
+    if graph or (isinstance(error, (AttributeError, TypeError, RuntimeError)) and "numpy" in str(error)):
+        return TypeError(_eager_only(str(error)))
+    return error
+
+
+def _eager_only(what):
+    return (
+        "Explainer: the model runs eagerly only and cannot be traced into a graph, expected TensorFlow ops "
+        "from the inputs to the outputs: explanations are gradients of its graph. Replace .numpy() and "
+        "NumPy functions of tensors by TensorFlow's, and let the model return tensors (for Keras 3, "
+        f"KERAS_BACKEND=tensorflow). It said: {what}"
+    )
+
+
+def _keras_inputs(model):
+    """`{name: KerasTensor}`; empty for models that are subclassed or not built."""
+    with contextlib.suppress(AttributeError, ValueError):
+        if isinstance(model.input, dict):
+            return model.input
+    try:
+        inputs = list(model.inputs or [])
+    except (AttributeError, ValueError):
+        return {}
+    return dict(zip(getattr(model, "input_names", None) or [x.name for x in inputs], inputs))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Place:
+    """A layer and which of its calls is meant, None for the only one."""
+
+    layer: Any
+    call: int | None = None
+
+
+def _all_layers(holder, seen=None):
+    """The Keras layers in a model, in its layers, modules, lists and dicts, each once."""
+    seen = {id(holder)} if seen is None else seen
+    attributes = list(getattr(holder, "__dict__", {}).values())
+    if isinstance(holder, (dict, list, tuple)):
+        held = list(holder.values() if isinstance(holder, dict) else holder)
+    elif hasattr(holder, "_flatten_layers"):
+        held = [
+            *getattr(holder, "layers", []),
+            *holder._flatten_layers(recursive=False, include_self=False),
+        ]
+        held += [part for part in attributes if isinstance(part, tf.Module)]
+    else:
+        held = attributes
+    for member in held:
+        layer = hasattr(member, "_flatten_layers")
+        if (layer or isinstance(member, (dict, list, tuple, tf.Module))) and id(member) not in seen:
+            seen.add(id(member))
+            if layer:
+                yield member
+            yield from _all_layers(member, seen)
+
+
+@contextlib.contextmanager
+def recording(layers):
+    """Keeps what Keras layers return while the model is traced: `{id(layer): [outputs]}`."""
+    seen = {id(layer): [] for layer in layers}
+    before = {}
+    try:
+        for layer in layers:
+            if id(layer) not in before:
+                before[id(layer)] = layer.__dict__.get("call")
+                layer.__dict__["call"] = _recorder(layer.call, seen[id(layer)])
+        yield seen
+    finally:
+        for layer in layers:
+            call = before.pop(id(layer), layer)
+            if call is None:
+                del layer.__dict__["call"]
+            elif call is not layer:
+                layer.__dict__["call"] = call
+
+
+def _recorder(call, outputs):
+    @functools.wraps(call)
+    def record(*arguments, **options):
+        result = call(*arguments, **options)
+        outputs.append(result)
+        return result
+
+    return record
+
+
+def recorded(seen):
+    """What layers returned in this graph."""
+    graph = tf.compat.v1.get_default_graph()
+    flat = tf.nest.flatten(list(seen.values()))
+    return [
+        t for t in flat if isinstance(t, tf.Tensor) and getattr(t, "graph", None) is graph and t.shape.rank
+    ]
+
+
+_LayerCall = collections.namedtuple("_LayerCall", "outputs names inputs here")
+
+
+def calls_of(model, layer, seen, inputs):
+    """The calls of a layer while the model runs, in the order of its code as far as that can be told."""
+    graph = tf.compat.v1.get_default_graph()
+    leaves = named_leaves("inputs", inputs)
+    calls = []
+    for outputs in seen[id(layer)]:
+        flat = tf.nest.flatten(outputs)
+        here = all(getattr(t, "graph", None) is graph for t in flat)
+        read = [
+            (name, x) for name, x in leaves if here and (ops_between(flat, [x]) or any(t is x for t in flat))
+        ]
+        calls.append(_LayerCall(outputs, [name for name, _ in read], [x for _, x in read], here))
+    inner = [call for call in calls if call.here]
+    if not inner:
+        return calls
+    # A functional model runs its layers in an order of its own: back to that of its code, or of the inputs.
+    for network in [model, *_all_layers(model)]:
+        by_depth = getattr(network, "_nodes_by_depth", {})
+        made = getattr(layer, "_inbound_nodes", [])
+        running = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+        order = [i for node in running for i, some in enumerate(made) if some is node]
+        if len(order) == len(inner):
+            return [call for _, call in sorted(zip(order, inner), key=lambda pair: pair[0])]
+    names = [name for name, _ in leaves]
+    return sorted(inner, key=lambda call: [names.index(name) for name in call.names])
+
+
+def the_call(argument, place, calls):
+    """What the layer returned at the call that is meant."""
+    name, which = place.layer.name, place.call
+    if len(calls) == 1 and which is None and calls[0].here:
+        return calls[0].outputs
+    if not calls or not calls[0].here:
+        problem = "is called inside a tf.function of the model's own" if calls else "is not called"
+        raise ValueError(
+            f"Explainer: {argument} {name!r} {problem} when the model runs, expected one call. Name another "
+            "layer, or call the graph functions inside a tf.function."
+        )
+    if which is not None and -len(calls) <= which < len(calls):
+        return calls[which].outputs
+    described = "; ".join(
+        f"{i}: {describe(call.outputs)} from {', '.join(call.names) or 'nothing'}"
+        for i, call in enumerate(calls)
+    )
+    several = "" if argument == "output_layer" else f", or a list for several: [({name!r}, 0), ...]"
+    raise ValueError(
+        f"Explainer: {argument} {name!r} is called {len(calls)} time{'s' * (len(calls) > 1)} when the model "
+        f"runs ({described}), expected {'one call' if which is None else f'one of these and not {which}'}. "
+        f"Choose: {argument}=({name!r}, 0){several}."
+    )
+
+
+# Ops that only rename or arrange integers before they are cast.
+RENAMING = frozenset("Cast ExpandDims Identity Reshape Squeeze".split())
+
+
+def casts_of(ys, x):
+    """The floating tensors that integers `x` are cast to, or none where something else reads them, too."""
+    same, casts = {x.ref()}, []
+    for op in ops_between(tf.nest.flatten(ys), [x]):
+        if not any(t.ref() in same for t in op.inputs) or op.type in SHAPES:
+            continue
+        if op.type not in RENAMING or op.inputs[0].ref() not in same:
+            return []
+        if op.outputs[0].dtype.is_floating:
+            casts.append(op.outputs[0])
+        elif op.outputs[0].dtype == tf.bool != op.inputs[0].dtype:
+            return []
+        else:
+            same.add(op.outputs[0].ref())
+    return casts
+
+
+def inlined(outputs, known):
+    """The outputs once more, computed from `known` tensors, if function calls hide how."""
+    if any(op.type in CALLS for op in ops_between(tf.nest.flatten(outputs), known)):
+        return graph_replace(outputs, known, known)
+    return outputs

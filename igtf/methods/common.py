@@ -1,0 +1,126 @@
+"""What the methods share: their checks, the network once more as a score, draws and loops."""
+
+import numbers
+
+import tensorflow as tf
+
+from integrated_gradients_tf import _describe as describe
+from integrated_gradients_tf import _flat_grad_ys as flat_grad_ys
+from integrated_gradients_tf import _flat_outputs as flat_outputs
+from integrated_gradients_tf import _pair_up as pair_up
+from integrated_gradients_tf import _Plan as Subgraph
+from integrated_gradients_tf import _restore_shape as restore_shape
+from integrated_gradients_tf import _sum_features as sum_features
+from integrated_gradients_tf import _unconnected as unconnected
+from integrated_gradients_tf import _wide as wide
+
+__all__ = [
+    "as_it_is",
+    "black_box",
+    "differentiable",
+    "in_dtype_of",
+    "is_int",
+    "per_input",
+    "positive",
+    "repeat",
+    "score",
+    "seed_of",
+    "shape_of",
+    "uniform",
+]
+
+# AutoGraph would convert every method when it is called inside a tf.function.
+as_it_is = tf.autograph.experimental.do_not_convert
+
+
+def differentiable(function, ys, xs, grad_ys):
+    """The ops between `xs` and `ys`, and the weights of the entries of `ys`."""
+    subgraph = Subgraph(function, ys, xs, None)
+    return subgraph, flat_grad_ys(function, subgraph, ys, grad_ys)
+
+
+def black_box(function, ys, xs, grad_ys):
+    """As `differentiable`, for methods that need no gradient: of integers too, and through any op."""
+    flat_outputs(function, ys, rows=True)
+    subgraph = Subgraph(function, ys, xs, None, explain=False)
+    subgraph._follow_rows(strict=True)
+    subgraph._check_rows()
+    reached = {x.ref() for x in subgraph.xs} | {t.ref() for op in subgraph.ops for t in op.outputs}
+    if not any(y.ref() in reached for y in subgraph.ys):
+        raise ValueError(unconnected(function, subgraph.ys, subgraph.xs, "ys", "xs"))
+    return subgraph, flat_grad_ys(function, subgraph, ys, grad_ys)
+
+
+def score(subgraph, ys, weights):
+    """F: the weighted sum of the outputs of each row, `[B]`."""
+    dtype = wide(subgraph.ys[0].dtype)
+    parts = [y if weight is None else y * weight for y, weight in zip(ys, weights)]
+    total = tf.add_n([tf.cast(sum_features(part), dtype) for part in parts])
+    return restore_shape(total, [subgraph.rows])
+
+
+def repeat(times, step, values):
+    """`step(i, *values)`, one after the other; only the last values are kept."""
+    shapes = [value.shape for value in values]
+
+    def body(i, *values):
+        return i + 1, *map(restore_shape, step(i, *values), shapes)
+
+    return tf.while_loop(
+        lambda i, *_: i < times,
+        body,
+        (tf.constant(0), *values),
+        parallel_iterations=1,
+        maximum_iterations=times,
+    )[1:]
+
+
+def seed_of(function, seed):
+    """`[2]`, to which the number of a draw is added."""
+    if seed is None:
+        return tf.random.uniform([2], maxval=tf.int32.max, dtype=tf.int32)
+    if not is_int(seed):
+        raise TypeError(
+            f"{function}: seed is {seed!r} of type {type(seed).__name__}, expected an int, or None for fresh "
+            "draws in every run."
+        )
+    return tf.constant([(int(seed) + 2**31) % 2**32 - 2**31, 0])
+
+
+def uniform(shape, seed, draw, **options):
+    return tf.random.stateless_uniform(shape, seed + [0, draw], alg="philox", **options)
+
+
+def shape_of(x):
+    """The shape as a list of ints and, where unknown, scalar tensors."""
+    if x.shape.rank is None:
+        return tf.shape(x)
+    return [tf.shape(x)[axis] if size is None else size for axis, size in enumerate(x.shape.as_list())]
+
+
+def in_dtype_of(x, attributions):
+    """In the dtype of `x`, if that can hold them."""
+    return tf.cast(attributions, x.dtype) if x.dtype.is_floating else attributions
+
+
+def per_input(function, argument, xs, value):
+    """One value per tensor of `xs`."""
+    if value is None or is_int(value):
+        return [value] * len(tf.nest.flatten(xs))
+    try:
+        return [some for _, some in pair_up(xs, value)]
+    except (ValueError, TypeError, KeyError):
+        raise ValueError(
+            f"{function}: {argument} is {value!r}, expected one in the place of each tensor of xs, "
+            f"{describe(xs)}."
+        ) from None
+
+
+def positive(function, argument, value):
+    if not is_int(value) or value < 1:
+        raise ValueError(f"{function}: {argument} is {value!r}, expected a positive int, such as 10.")
+    return int(value)
+
+
+def is_int(value):
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

@@ -429,7 +429,7 @@ def flat_baselines(function, xs, flat, baselines):
     else:
         # Arrays given as nested lists would be taken for structure: compare down to xs only.
         try:
-            values = [v for _, v in _pair_up(xs, baselines)]
+            values = [v for _, v in pair_up(xs, baselines)]
         except (ValueError, TypeError, KeyError):
             raise ValueError(
                 f"{function}: baseline has the structure {describe(baselines)}, expected one scalar "
@@ -439,17 +439,17 @@ def flat_baselines(function, xs, flat, baselines):
     return [_baseline(function, x, value) for x, value in zip(flat, values)]
 
 
-def _pair_up(xs, values):
+def pair_up(xs, values):
     """Pairs of leaves of `xs` and what stands in the same place in `values`, in nest order."""
     if not tf.nest.is_nested(xs):
         return [(xs, values)]
     if isinstance(xs, dict):
         if not isinstance(values, dict) or set(xs) != set(values):
             raise ValueError
-        return [pair for key in sorted(xs) for pair in _pair_up(xs[key], values[key])]
+        return [pair for key in sorted(xs) for pair in pair_up(xs[key], values[key])]
     if not isinstance(values, (list, tuple)) or len(xs) != len(values):
         raise ValueError
-    return [pair for x, value in zip(xs, values) for pair in _pair_up(x, value)]
+    return [pair for x, value in zip(xs, values) for pair in pair_up(x, value)]
 
 
 def _baseline(function, x, value):

@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
-import integrated_gradients_tf as ig
+import igtf as ig
 
 # The original example imports * from here, which must not replace a program's own `tf`.
 __all__ = ["BatchFeeder", "TestNet", "load_digits", "load_mnist", "testnet"]

@@ -15,7 +15,7 @@ import networks
 import numpy as np
 import tensorflow as tf
 
-import integrated_gradients_tf as ig
+import igtf as ig
 
 
 def one_liner(model, x, chosen, method, steps):

@@ -20,7 +20,7 @@ import measure
 import numpy as np
 import tensorflow as tf
 
-import integrated_gradients_tf as ig
+import igtf as ig
 
 import keras  # isort: skip  (after TensorFlow, whose log level is set by then)
 

@@ -17,7 +17,7 @@ import networks
 import numpy as np
 import tensorflow as tf
 
-import integrated_gradients_tf as ig
+import igtf as ig
 
 
 def child(name, batch, steps, method, max_rows):

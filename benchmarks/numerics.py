@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+import igtf as ig  # noqa: E402
 import igtf.methods as methods  # noqa: E402
-import integrated_gradients_tf as ig  # noqa: E402
 
 DTYPES = ["float16", "bfloat16", "float32"]
 ROWS = 8

@@ -20,14 +20,15 @@ import networks
 import numpy as np
 import tensorflow as tf
 
-import integrated_gradients_tf as ig
+import igtf as ig
+from integrated_gradients_tf import quadrature
 
 GRAPHS = ("session", "function")
 
 
 def path(x, steps):
     """The rows `[S * B, ...]` that the recipe makes: the bare gradient finds them ready."""
-    alphas, _ = ig.quadrature(steps, "gausslegendre")
+    alphas, _ = quadrature(steps, "gausslegendre")
     alphas = alphas.astype(np.float32).reshape([-1] + [1] * x.ndim)
     return (alphas * x).reshape((-1,) + x.shape[1:])
 

@@ -14,7 +14,7 @@ import networks
 import numpy as np
 import tensorflow as tf
 
-import integrated_gradients_tf as ig
+import igtf as ig
 
 import keras  # isort: skip  (after TensorFlow, whose log level is set by then)
 

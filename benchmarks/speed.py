@@ -21,7 +21,7 @@ import networks
 import overhead
 import tensorflow as tf
 
-import integrated_gradients_tf as ig
+import igtf as ig
 
 METHODS = ("gausslegendre", "secant")
 

@@ -13,7 +13,7 @@ import networks
 import numpy as np
 import tensorflow as tf
 
-import integrated_gradients_tf as ig
+import igtf as ig
 from igtf import Explainer
 
 

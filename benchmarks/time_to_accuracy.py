@@ -24,7 +24,7 @@ import numpy as np
 import peers
 import tensorflow as tf
 
-import integrated_gradients_tf as ig
+import igtf as ig
 
 ROWS = (100, 400, 1600)  # through the network at once, where a library lets its user choose
 GRID = sorted({round(2 ** (k / 2)) for k in range(2, 27)})  # 2 to 8192 steps, by factors of 1.4

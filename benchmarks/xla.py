@@ -13,8 +13,8 @@ import measure
 import numpy as np
 import tensorflow as tf
 
+import igtf as ig
 import igtf.methods as am
-import integrated_gradients_tf as ig
 
 layers = tf.keras.layers
 

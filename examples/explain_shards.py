@@ -25,7 +25,7 @@ import tensorflow as tf
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import integrated_gradients_tf as ig
+import igtf as ig
 
 
 def make_strategy(devices):

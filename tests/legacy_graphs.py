@@ -17,7 +17,7 @@ if __name__ == "__main__":
 
 from reference import brute_force, gauss_legendre, session_gradients
 
-import integrated_gradients_tf as ig
+import igtf as ig
 
 v1 = tf.compat.v1
 ROWS, STEPS = 2, 5

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from reference import as_graph
 
+import igtf as ig
 import igtf.methods as methods
-import integrated_gradients_tf as ig
 
 v1 = tf.compat.v1
 EXAMPLES = int(os.environ.get("EXAMPLES", 3))

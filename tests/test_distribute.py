@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from reference import assert_close, randomize
 
-import integrated_gradients_tf as ig
+import igtf as ig
 
 ROOT = Path(__file__).parent.parent
 # As in the README: python examples/explain_shards.py network.keras rows.npy maps --devices 2

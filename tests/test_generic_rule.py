@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 from reference import as_graph, assert_close, brute_force, gauss_legendre, tape_gradients
 
+import igtf as ig
 import igtf.methods as methods
-import integrated_gradients_tf as ig
 
 
 def weights(*shape, seed=0):

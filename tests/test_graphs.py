@@ -21,7 +21,7 @@ from reference import (
 )
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-import integrated_gradients_tf as ig
+import igtf as ig
 
 v1 = tf.compat.v1
 BATCHES = pytest.mark.parametrize("static", [True, False], ids=["static batch", "dynamic batch"])

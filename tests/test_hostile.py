@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import igtf as ig
 import igtf.methods as methods
-import integrated_gradients_tf as ig
 
 v1 = tf.compat.v1
 CALLS = 40  # of each function

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import integrated_gradients_tf as ig
+import igtf as ig
 
 ROOT = Path(__file__).parent.parent
 W, V = (np.random.RandomState(0).normal(size=size).astype(np.float32) for size in ((6, 16), (16, 3)))

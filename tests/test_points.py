@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from reference import as_graph, brute_force, midpoints, tape_gradients
 
-import integrated_gradients_tf as ig
+import igtf as ig
 
 RANDOM = np.random.RandomState(7)
 X = RANDOM.normal(size=[16, 6, 4])

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from reference import as_graph
 
-import integrated_gradients_tf as ig
+import igtf as ig
 
 RNG = np.random.RandomState
 WINDOWS = [(3, 2, "SAME"), (3, 1, "VALID"), (3, 1, "SAME")]

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from reference import randomize
 
-import integrated_gradients_tf as ig
+import igtf as ig
 
 X = np.random.default_rng(6).normal(size=(8, 6, 6, 1)).astype("float32")
 

@@ -16,9 +16,10 @@ import tensorflow as tf
 from random_models import CLASSES, ROWS, Network
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+import igtf as ig
 import igtf.methods as methods
-import integrated_gradients_tf as ig
 from igtf import Explainer
+from integrated_gradients_tf import quadrature
 
 v1 = tf.compat.v1
 QUICK = [43, 58, 28, 21, 52, 26, 36, 24, 44, 65]  # small networks, of every kind of input
@@ -274,7 +275,7 @@ def check_points_of_rules(subject, truth):
 
     made = subject.run(build)
     for rule in rules:
-        expected = truth.rule(*ig.quadrature(STEPS, rule))[: len(truth.xs)]
+        expected = truth.rule(*quadrature(STEPS, rule))[: len(truth.xs)]
         assert_near(joined(made[rule]), truth.score(expected), rule)
         found = [np.moveaxis(part, 1, 0) for part in made[f"{rule} jacobian"]]
         for c in range(CLASSES):

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import integrated_gradients_tf as ig
+import igtf as ig
+from igtf.points import Points
 
 RULES = ["riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid", "gausslegendre"]
 
@@ -123,7 +124,11 @@ def run(request):
 
 def recipe(network, x, num_steps=50, method="gausslegendre", baseline=None):
     inter, stepsize, _ = ig.linear_interpolation(x, num_steps, baseline, method)
-    return ig.build_ig(inter, stepsize, network(inter), num_steps, method)
+    return ig.build_ig(inter, stepsize, network(inter), num_steps)
+
+
+def secant(network, x, num_steps, baseline=None):
+    return ig.integrated_gradients(network(x), x, baseline, num_steps, "secant", per_row=[])
 
 
 def normal(*shape, seed=1, dtype=np.float64):
@@ -146,7 +151,7 @@ class TestTheOriginalProgram:
         if request.param == "in this process":
             return legacy_recipe.program
         path = tmp_path_factory.mktemp("legacy") / "results.npz"
-        repository = str(pathlib.Path(ig.__file__).parent)
+        repository = str(pathlib.Path(__file__).parent.parent)
         done = subprocess.run(
             [sys.executable, legacy_recipe.__file__, str(path)],
             env={**os.environ, "PYTHONPATH": repository},
@@ -305,9 +310,9 @@ class TestShapes:
             parts = ig.linear_interpolation(xs, 2)
             for part in parts:
                 tf.nest.assert_same_structure(xs, part)
-            return ig.build_ig(*parts[:2], network(parts[0]), 2), recipe(network, xs, 40, "secant")
+            return ig.build_ig(*parts[:2], network(parts[0]), 2), secant(network, xs, 40)
 
-        gauss, secant = run(build, pack(*arrays))
+        gauss, mean = run(build, pack(*arrays))
         a, b, c = arrays  # F is linear in each of the three, so from zeros each gets a third of F
         expected = pack(
             a * b.sum(1) * c[:, None] / 3,
@@ -315,7 +320,7 @@ class TestShapes:
             (a[:, None] * b).sum((1, 2)) * c / 3,
         )
         tf.nest.map_structure(lambda e, f: np.testing.assert_allclose(f, e, rtol=1e-12), expected, gauss)
-        tf.nest.map_structure(lambda e, f: np.testing.assert_allclose(f, e, rtol=1e-3), expected, secant)
+        tf.nest.map_structure(lambda e, f: np.testing.assert_allclose(f, e, rtol=1e-3), expected, mean)
 
     @pytest.mark.parametrize("inner", [(), (3,), (2, 1, 3, 2)])
     @pytest.mark.parametrize(
@@ -331,7 +336,7 @@ class TestShapes:
     )
     def test_features_may_have_any_rank_and_sizes_may_be_unknown(self, run, shape, inner):
         def build(x):
-            results = [recipe(cubes, x, 10, method) for method in ("gausslegendre", "secant")]
+            results = [recipe(cubes, x, 10), secant(cubes, x, 10)]
             for result in results:
                 assert result.shape.rank == x.shape.rank
                 assert result.shape.rank is None or result.shape.as_list() == x.shape.as_list()
@@ -345,8 +350,8 @@ class TestShapes:
     @pytest.mark.parametrize("shape", [any_batch, lambda a: list(a.shape), lambda a: None])
     def test_no_rows_in_no_rows_out(self, run, shape, inner):
         x = np.zeros([0, *inner])
-        found = run(lambda x: [recipe(cubes, x, 3, method) for method in (*RULES, "secant")], x, shape=shape)
-        assert [one.shape for one in found] == [x.shape] * 6
+        found = run(lambda x: [recipe(cubes, x, 3, method) for method in RULES], x, shape=shape)
+        assert [one.shape for one in found] == [x.shape] * 5
 
     def test_one_step_is_enough_for_every_rule_but_the_trapezoid(self, run):
         x, b = normal(3, 4), normal(3, 4, seed=2)
@@ -355,7 +360,6 @@ class TestShapes:
             "riemann_right": 3 * x**2,
             "riemann_middle": 3 * ((x + b) / 2) ** 2,
             "gausslegendre": 3 * ((x + b) / 2) ** 2,
-            "secant": x**2 + x * b + b**2,
         }
         found = run(lambda x, b: [recipe(lambda z: z**3, x, 1, method, b) for method in expected], x, b)
         np.testing.assert_allclose(found, [slope * (x - b) for slope in expected.values()], rtol=1e-12)
@@ -365,13 +369,9 @@ class TestShapes:
         np.testing.assert_allclose(found, [[8.0]])
 
     def test_an_input_that_the_output_ignores_gets_zeros(self, run):
-        for method in ("gausslegendre", "secant"):
-            a, b = run(
-                lambda x, y, method=method: recipe(lambda z: cubes(z[0]), [x, y], 5, method),
-                normal(3, 2), normal(3, 4),
-            )  # fmt: skip
-            np.testing.assert_allclose(a, normal(3, 2) ** 3)
-            np.testing.assert_array_equal(b, np.zeros([3, 4]))
+        a, b = run(lambda x, y: recipe(lambda z: cubes(z[0]), [x, y], 5), normal(3, 2), normal(3, 4))
+        np.testing.assert_allclose(a, normal(3, 2) ** 3)
+        np.testing.assert_array_equal(b, np.zeros([3, 4]))
 
     def test_sequences_of_several_lengths_go_through_one_graph(self):
         traced = tf.function(
@@ -432,15 +432,14 @@ class TestBaselines:
         np.testing.assert_allclose(found["a"], xs["a"] ** 3 - (0 if none else 0.125), atol=1e-14)
         np.testing.assert_allclose(found["b"], xs["b"] ** 3 - 0.125, atol=1e-14)
 
-    @pytest.mark.parametrize("method", ["gausslegendre", "secant"])
     @pytest.mark.parametrize("inner", [(), (2, 3)])
     @pytest.mark.parametrize("shape", [any_batch, lambda a: None], ids=["any batch", "any rank"])
-    def test_the_default_of_a_session_can_be_fed(self, inner, shape, method):
+    def test_the_default_of_a_session_can_be_fed(self, inner, shape):
         x, b = normal(4, *inner), normal(4, *inner, seed=2)
         with tf.Graph().as_default(), tf.compat.v1.Session() as session:
             samples = tf.compat.v1.placeholder(tf.float64, shape(x))
-            inter, stepsize, ref = ig.linear_interpolation(samples, 3, method=method)
-            explained = ig.build_ig(inter, stepsize, cubes(inter), 3, method)
+            inter, stepsize, ref = ig.linear_interpolation(samples, 3)
+            explained = ig.build_ig(inter, stepsize, cubes(inter), 3)
             feeds = [0.5, b[:1], b] + ([b[0]] if inner else [])
             for start in feeds:
                 found, used = session.run([explained, ref], {samples: x, ref: start})
@@ -464,7 +463,7 @@ class TestBaselines:
 
     def test_an_input_that_equals_its_baseline_gets_nothing(self, run):
         x = normal(3, 4)
-        found = run(lambda x: [recipe(cubes, x, 5, method, x) for method in (*RULES, "secant")], x)
+        found = run(lambda x: [recipe(cubes, x, 5, method, x) for method in RULES], x)
         assert not np.any(found)
 
 
@@ -503,8 +502,8 @@ def doubled(z):
     return tf.identity(z), lambda grad: 2 * grad
 
 
-def prefix_networks():
-    """Networks that begin with affine ops of all kinds."""
+def networks():
+    """Networks of affine ops and others."""
     w = tf.constant(normal(12, 7, seed=3))
     kernel, thin = tf.constant(normal(2, 2, 2, 3, seed=4)), tf.constant(normal(2, 2, 2, 1, seed=5))
     stats = [tf.constant(np.abs(normal(3, seed=k)) + 0.5) for k in range(4)]
@@ -530,14 +529,14 @@ def prefix_networks():
     }
 
 
-class TestPrefix:
-    """Affine ops at the beginning are gone back through once, and not once per step."""
+class TestGradients:
+    """The sum is that of the gradients that TensorFlow has, custom ones among them."""
 
     @pytest.mark.parametrize("static", [False, True])
-    @pytest.mark.parametrize("name", list(prefix_networks()))
+    @pytest.mark.parametrize("name", list(networks()))
     def test_the_sum_of_gradients_is_the_same(self, name, static):
         def build(x):
-            output = prefix_networks()[name]
+            output = networks()[name]
             inter, stepsize, _ = ig.linear_interpolation(x, 5, baseline=0.3)
             result = ig.build_ig(inter, stepsize, output(inter), 5)
             # By hand: whatever tf.gradients says at the rows, times the steps.
@@ -548,32 +547,18 @@ class TestPrefix:
         np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-12)
 
     def test_a_gradient_by_override_counts(self):
-        @tf.RegisterGradient("TestPrefixTripled")
+        @tf.RegisterGradient("TestRecipeTripled")
         def tripled(op, grad):
             return 3 * grad
 
         def build(x):
             inter, stepsize, _ = ig.linear_interpolation(x, 3)
-            with inter.graph.gradient_override_map({"Identity": "TestPrefixTripled"}):
+            with inter.graph.gradient_override_map({"Identity": "TestRecipeTripled"}):
                 z = tf.identity(2 * inter)
             return ig.build_ig(inter, stepsize, z, 3)
 
         (actual,) = in_session(lambda x: [build(x)], normal(2, 4))
         np.testing.assert_allclose(actual, 6 * normal(2, 4))
-
-    def test_the_first_layer_is_gone_back_through_on_the_rows_of_the_batch(self):
-        shapes = []
-
-        @tf.function(input_signature=[tf.TensorSpec([4, 12], tf.float64)])
-        def explain(x):
-            inter, stepsize, _ = ig.linear_interpolation(x, 5)
-            result = ig.build_ig(inter, stepsize, prefix_networks()["flattened"](inter), 5)
-            made = [op for op in x.graph.get_operations() if op.type == "MatMul"]
-            shapes.extend(op.outputs[0].shape.as_list() for op in made)
-            return result
-
-        explain(tf.constant(normal(4, 12)))
-        assert [4, 12] in shapes and [20, 12] not in shapes
 
 
 class TestModels:
@@ -614,7 +599,7 @@ class TestModels:
         weights, x = random_weights(5, 6, 3), normal(4, 5)
 
         def build(x):
-            return [recipe(lambda z: mlp(z, weights, "relu")[:, 1], x, 7, m) for m in (*RULES, "secant")]
+            return [recipe(lambda z: mlp(z, weights, "relu")[:, 1], x, 7, m) for m in RULES]
 
         compiled = in_function(build, x, jit_compile=True)
         np.testing.assert_allclose(compiled, in_function(build, x), atol=1e-14)
@@ -632,13 +617,13 @@ class TestModels:
 
 
 class TestTraining:
-    @pytest.mark.parametrize("method", ["gausslegendre", "secant"])
+    @pytest.mark.parametrize("explain", [recipe, secant])
     @pytest.mark.parametrize("activation", NUMPY)
-    def test_the_gradient_of_a_loss_on_attributions_matches_finite_differences(self, method, activation):
+    def test_the_gradient_of_a_loss_on_attributions_matches_finite_differences(self, explain, activation):
         weights, x = random_weights(4, 5, 3, seed=6), normal(3, 4, seed=7)
 
         def loss(x, *weights):
-            found = recipe(lambda z: mlp(z, weights, activation)[:, 0], x, 6, method)
+            found = explain(lambda z: mlp(z, weights, activation)[:, 0], x, 6)
             return tf.reduce_sum(tf.sin(found + 1))
 
         def shape(array):
@@ -653,13 +638,13 @@ class TestTraining:
             difference = (values(*map(tf.constant, up)) - values(*map(tf.constant, down))) / 2e-6
             np.testing.assert_allclose(np.sum(gradient * direction), difference, atol=1e-7)
 
-    @pytest.mark.parametrize("method", ["gausslegendre", "secant"])
-    def test_a_loss_on_attributions_trains_a_network_in_a_session(self, method):
+    @pytest.mark.parametrize("explain", [recipe, secant])
+    def test_a_loss_on_attributions_trains_a_network_in_a_session(self, explain):
         with tf.Graph().as_default(), tf.compat.v1.Session() as session:
             x = tf.compat.v1.placeholder(tf.float32, [None, 5])
             variables = [tf.compat.v1.get_variable(f"w{i}", initializer=np.float32(w))
                          for i, w in enumerate(random_weights(5, 6, 3))]  # fmt: skip
-            share = tf.abs(recipe(lambda z: mlp(z, variables, "tanh")[:, 0], x, 8, method))
+            share = tf.abs(explain(lambda z: mlp(z, variables, "tanh")[:, 0], x, 8))
             first, others = tf.reduce_mean(share[:, 0]), tf.reduce_mean(share[:, 1:])
             train = tf.compat.v1.train.AdamOptimizer(0.02).minimize(first - others)
             session.run(tf.compat.v1.global_variables_initializer())
@@ -671,8 +656,8 @@ class TestTraining:
         assert after[0] < before[0] / 3, "the network still uses the feature that it should not use"
         assert after[1] > before[1]
 
-    @pytest.mark.parametrize("method", ["gausslegendre", "secant"])
-    def test_a_loss_on_attributions_trains_a_keras_model_under_an_outer_tape(self, method):
+    @pytest.mark.parametrize("explain", [recipe, secant])
+    def test_a_loss_on_attributions_trains_a_keras_model_under_an_outer_tape(self, explain):
         tf.keras.utils.set_random_seed(1)
         model = tf.keras.Sequential([tf.keras.layers.Dense(6, "tanh"), tf.keras.layers.Dense(1)])
         x = tf.constant(normal(16, 5, dtype=np.float32))
@@ -680,7 +665,7 @@ class TestTraining:
 
         @tf.function
         def first(x):
-            return tf.reduce_mean(tf.abs(recipe(model, x, 8, method)[:, 0]))
+            return tf.reduce_mean(tf.abs(explain(model, x, 8)[:, 0]))
 
         losses = []
         for _ in range(40):
@@ -698,19 +683,15 @@ class TestTraining:
 
 
 class TestSecant:
-    def test_there_is_one_more_point_than_steps_and_it_has_no_weight(self, run):
-        x, b = normal(3, 2), normal(3, 2, seed=2)
-        inter, stepsize, _ = run(lambda x, b: ig.linear_interpolation(x, 4, b, "secant"), x, b)
-        assert inter.shape == stepsize.shape == (15, 2)
-        for step in range(5):
-            np.testing.assert_allclose(inter[3 * step : 3 * step + 3], b + step / 4 * (x - b))
-        np.testing.assert_allclose(stepsize[:12], np.tile((x - b) / 4, [4, 1]))
-        np.testing.assert_array_equal(stepsize[12:], np.zeros([3, 2]))
+    @pytest.fixture
+    def even(self, monkeypatch):
+        """Points at even places, whatever the network says."""
+        monkeypatch.setattr(Points, "_find", lambda self: None)
 
     @pytest.mark.parametrize("num_steps", [1, 2, 7])
     @pytest.mark.parametrize("activation", NUMPY)
     def test_it_backpropagates_with_the_slope_of_every_unit_over_every_interval(
-        self, run, num_steps, activation
+        self, run, num_steps, activation, even
     ):
         w0, b0, w1, b1, w2, _ = random_weights(6, 9, 7, 1, seed=8)
         x, baseline = normal(4, 6), normal(4, 6, seed=2)
@@ -728,15 +709,15 @@ class TestSecant:
             inner = (f(z[1]) - f(z[0])) / (z[1] - z[0])
             outer = (f(y[1]) - f(y[0])) / (y[1] - y[0])
             expected += (((outer * w2[:, 0]) @ w1.T * inner) @ w0.T) * (x - baseline) / num_steps
-        found = run(lambda x, b: recipe(network, x, num_steps, "secant", b), x, baseline)
+        found = run(lambda x, b: secant(network, x, num_steps, b), x, baseline)
         np.testing.assert_allclose(found, expected, atol=1e-9)
 
-    def test_it_converges_to_integrated_gradients_with_order_two(self):
+    def test_it_converges_to_integrated_gradients_with_order_two(self, even):
         weights, x = random_weights(5, 8, 3, seed=4), normal(2, 5)
         exact = integrate(lambda z: numpy_mlp(z, weights, "tanh")[1][1], x, 0 * x, "gausslegendre", 60)
 
         def build(x):
-            return [recipe(lambda z: mlp(z, weights, "tanh")[:, 1], x, n, "secant") for n in (16, 32, 64)]
+            return [secant(lambda z: mlp(z, weights, "tanh")[:, 1], x, n) for n in (16, 32, 64)]
 
         errors = np.abs(np.array(in_function(build, x)) - exact).max((1, 2))
         np.testing.assert_allclose(np.log2(errors[:-1] / errors[1:]), 2, atol=0.15)
@@ -759,7 +740,7 @@ class TestSecant:
     def test_it_is_complete_by_construction(self, run, network, shape):
         x, b = normal(5, 4, 3), normal(5, 4, 3, seed=2)
         found, end, start = run(
-            lambda x, b: (recipe(network, x, 3, "secant", b), network(x), network(b)), x, b, shape=shape
+            lambda x, b: (secant(network, x, 3, b), network(x), network(b)), x, b, shape=shape
         )
         assert found.shape == x.shape
         np.testing.assert_allclose(found.sum((1, 2)), end - start, atol=1e-13)
@@ -767,17 +748,8 @@ class TestSecant:
     @pytest.mark.parametrize("rows", [1, 4])
     def test_time_major_networks_give_what_batch_major_ones_give(self, run, rows):
         x = normal(rows, 4, 3)
-        found, expected = run(lambda x: [recipe(net, x, 3, "secant") for net in (time_major, batch_major)], x)
+        found, expected = run(lambda x: [secant(net, x, 3) for net in (time_major, batch_major)], x)
         np.testing.assert_allclose(found, expected, atol=1e-13)
-
-    def test_tensors_with_an_entry_for_every_point_take_part(self, run):
-        x, mask = normal(4, 3), np.float64(normal(4, 3, seed=2) > 0)
-
-        def build(x, mask):
-            masks = tf.tile(mask, [6, 1])
-            return recipe(lambda z: tf.reduce_sum(tf.nn.relu(z - 0.1) * masks, axis=1), x, 5, "secant")
-
-        np.testing.assert_allclose(run(build, x, mask), np.maximum(x - 0.1, 0) * mask, atol=1e-14)
 
 
 TIME = normal(3, 5, seed=30), normal(5, 5, seed=31) / 3
@@ -880,11 +852,11 @@ class TestBadInput:
         ),
         "an unknown method": (
             lambda x: ig.linear_interpolation(x, method="simpson"),
-            ValueError, "method is 'simpson'", "one of", "riemann_left.*gausslegendre.*secant" + FURTHER,
+            ValueError, "method is 'simpson'", "one of", "riemann_left.*gausslegendre" + FURTHER,
         ),
         "a method that is no string": (
             lambda x: recipe(cubes, x, method=["secant"]),
-            ValueError, r"method is \['secant'\]", "one of", "riemann_left.*gausslegendre.*secant" + FURTHER,
+            ValueError, r"method is \['secant'\]", "one of", "riemann_left.*gausslegendre" + FURTHER,
         ),
         "a baseline with other features": (
             lambda x: ig.linear_interpolation(x, baseline=np.zeros(4)),
@@ -924,11 +896,11 @@ class TestBadInput:
         ),
         "an output of x instead of inter": (
             lambda x: ig.build_ig(*ig.linear_interpolation(x)[:2], cubes(x)),
-            ValueError, "no path leads from output", "computed from inter", "Pass the very tensor",
+            ValueError, "no gradient flows from output", "to inter", "Call the network on inter",
         ),
         "ids made of inter": (
             lambda x: recipe(lambda z: tf.gather(tf.ones([9]), tf.cast(z[:, 0], tf.int32)), x),
-            ValueError, "no gradient flows from output", "differentiable", "Attribute to the embedding",
+            ValueError, "no gradient flows from output", "differentiable", "ids",
         ),
         "a stopped gradient": (
             lambda x: recipe(lambda z: tf.stop_gradient(cubes(z)), x),
@@ -955,10 +927,6 @@ class TestBadInput:
                 tf.ensure_shape(x, [2, 3]), lambda i, s, o: ig.build_ig(i, s, o, num_steps=10)
             ),
             ValueError, "inter '.*' has 20 points", "multiple of 10 rows", "the same num_steps",
-        ),
-        "secant in one half only": (
-            lambda x: with_mistake(x, lambda i, s, o: ig.build_ig(i, s, o, 20, method="secant")),
-            ValueError, "inter '.*' has 20 points", "multiple of 21 rows", "method",
         ),
         "a stepsize of another shape": (
             lambda x: with_mistake(x, lambda i, s, o: ig.build_ig(i, s[:, :2], o, 20)),
@@ -1018,5 +986,5 @@ def with_mistake(x, build):
 
 def test_the_examples_in_the_docstrings_run():
     results = doctest.testmod(importlib.import_module("integrated_gradients_tf"))
-    assert results.attempted > 10
+    assert results.attempted > 3
     assert results.failed == 0

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 from reference import as_graph, assert_close, brute_force, gauss_legendre, session_gradients, tape_gradients
 
-import integrated_gradients_tf as ig
+import igtf as ig
+from igtf.subgraph import Subgraph
 
 v1 = tf.compat.v1
 BATCHES = pytest.mark.parametrize("static", [True, False], ids=["static batch", "dynamic batch"])
@@ -99,7 +100,7 @@ class TestRandomnessThatIsOff:
             x = v1.placeholder(tf.float32, [None, 4])
             for switch in self.SWITCHES[:4]:
                 h, _, _ = getattr(self, switch)(tf.tanh(x @ W))
-                assert ig._Plan("test", tf.reduce_sum(h, axis=1), x, None).stacked
+                assert Subgraph("test", tf.reduce_sum(h, axis=1), x, None).stacked
 
     @BATCHES
     def test_a_constant_that_keeps_all_is_no_dropout(self, static):

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 from reference import as_graph, assert_close, brute_force, gauss_legendre, midpoints, tape_gradients
 
-import integrated_gradients_tf as ig
+import igtf as ig
+from igtf.subgraph import Subgraph
 
 v1 = tf.compat.v1
 POINT_RULES = ["riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid", "gausslegendre"]
@@ -216,7 +217,7 @@ def test_rows_are_followed_through_shapes_that_the_graph_computes(method):
 
     def build(x):
         y = tf.tanh(dense_on_sequences(x))[:, 1]
-        obstacles.append(ig._Plan("test", y, x, None).obstacle)
+        obstacles.append(Subgraph("test", y, x, None).obstacle)
         return ig.integrated_gradients(y, x, BASELINE, 200, method)
 
     result = as_graph(build, [X], False)

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 from reference import as_graph, assert_close, brute_force, gauss_legendre, midpoints, tape_gradients
 
-import integrated_gradients_tf as ig
+import igtf as ig
+from igtf.subgraph import Subgraph
 
 v1 = tf.compat.v1
 BATCHES = pytest.mark.parametrize("static", [True, False], ids=["static batch", "dynamic batch"])
@@ -161,7 +162,7 @@ def inside():
         results = {}
         for network in INSIDE:
             y = summed(network)(x)
-            plan = ig._Plan("test", y, x, None)
+            plan = Subgraph("test", y, x, None)
             results[network.__name__] = ig.integrated_gradients(y, x, 0.1, 7, "gausslegendre", max_rows=9)
             found[network.__name__, x.shape[0]] = plan.lost
         return results
@@ -298,7 +299,7 @@ def test_rows_that_may_have_met_lie_on_one_path(name, static):
 def test_rows_of_a_static_batch_are_told_apart_inside_a_row(network):
     def build(x):
         y = summed(network)(x)
-        aligned.append(ig._Plan("test", y, x, None).aligned)
+        aligned.append(Subgraph("test", y, x, None).aligned)
         return y
 
     aligned = []
@@ -359,7 +360,7 @@ class TestMixturesThatAreOff:
         with tf.Graph().as_default():
             x, training = v1.placeholder(tf.float32, [None, 4]), v1.placeholder(tf.bool, [])
             h = self.by_hand(tf.nn.relu(x), training)
-            assert ig._Plan("test", tf.reduce_sum(h, axis=1), x, None).stackable
+            assert Subgraph("test", tf.reduce_sum(h, axis=1), x, None).stackable
 
     def test_branches_that_mix_either_way_are_both_checked(self):
         def build(x, first):
@@ -568,7 +569,7 @@ def test_inference_batch_norm_of_which_only_the_result_is_read_keeps_steps_toget
             tf.cast(image, tf.float32), [1.0] * 4, [0.5] * 4, [0.1] * 4, [2.0] * 4, is_training=False
         )[0]
         y = tf.reduce_sum(tf.nn.relu(image), axis=[1, 2, 3])
-        found.append(ig._Plan("test", y, x, None).stacked)
+        found.append(Subgraph("test", y, x, None).stacked)
         return ig.integrated_gradients(y, x, None, 3)
 
     as_graph(build, [X.astype(np.float32).reshape(3, 24)], static)

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 from scipy import special
 
-import integrated_gradients_tf as ig
+import igtf as ig
+from igtf.secant.table import SECANT_RULES
 
 RNG = np.random.RandomState
 
@@ -17,7 +18,7 @@ def by_backpropagate(network, starts, ends, weights, jit=False):
     def run(starts, ends, weights):
         y1 = network(*ends)
         y0 = ig.graph_replace(y1, ends, starts)
-        return ig.backpropagate(y1, ends, weights, ig.SECANT_RULES, other=(y0, starts)), y0, y1
+        return ig.backpropagate(y1, ends, weights, SECANT_RULES, other=(y0, starts)), y0, y1
 
     starts, ends = ([tf.constant(z) for z in side] for side in (starts, ends))
     adjoints, y0, y1 = run(starts, ends, tf.constant(weights))

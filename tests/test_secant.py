@@ -5,7 +5,11 @@ import pytest
 import tensorflow as tf
 from reference import as_graph
 
-import integrated_gradients_tf as ig
+import igtf as ig
+from igtf import probes
+from igtf.path import Path
+from igtf.points import Points
+from igtf.subgraph import Subgraph
 
 METHODS = ["secant", "gausslegendre", "riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid"]
 
@@ -248,11 +252,10 @@ def points_of(network, x, baseline, steps):
 
     @tf.function
     def run(x, baseline):
-        plan = ig._Plan("integrated_gradients", network(x), x, None)
-        walk = ig._Walk(plan, x, baseline, steps, "secant", 10**6)
-        walk._start()
-        assert walk.per_block == steps
-        return walk.points(0)[0][0] * tf.ones([1, len(x)], x.dtype)
+        subgraph = Subgraph("integrated_gradients", network(x), x, None)
+        subgraph.find_kinks()
+        points = Points(Path(subgraph, [baseline]), steps, "secant", False, 10**6)
+        return points.of_block(0, steps)[0][0] * tf.ones([1, len(x)], x.dtype)
 
     return run(tf.constant(x), tf.constant(baseline)).numpy()
 
@@ -305,17 +308,18 @@ def kinked_and_confident(x):
     return tf.nn.softmax(10 * tf.matmul(hidden, weights(40, 3, seed=2)))
 
 
-@pytest.mark.parametrize("sample", [ig.SAMPLE, 9])
+@pytest.mark.parametrize("sample", [probes.SAMPLE, 9])
 @pytest.mark.parametrize("static, max_rows", [(True, None), (True, 40), (False, None), (False, 40)])
 def test_points_gather_where_probabilities_move(static, max_rows, sample, monkeypatch):
-    monkeypatch.setattr(ig, "SAMPLE", sample)
+    monkeypatch.setattr(probes, "SAMPLE", sample)
     x = 2 * inputs(20, 12)[0]
 
     def build(x):
         ys = kinked_and_confident(x)[:, 1]
-        inter, stepsize, _ = ig.linear_interpolation(x, 20, method="secant")
-        uniform = ig.build_ig(inter, stepsize, kinked_and_confident(inter)[:, 1], 20, "secant")
         graded = ig.integrated_gradients(ys, x, None, 20, "secant", max_rows=max_rows)
+        with monkeypatch.context() as patch:
+            patch.setattr(Points, "_find", lambda self: None)
+            uniform = ig.integrated_gradients(ys, x, None, 20, "secant")
         return graded, uniform, ig.integrated_gradients(ys, x, None, 4000, "riemann_middle")
 
     graded, uniform, exact = as_graph(build, [x], static)

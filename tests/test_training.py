@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import integrated_gradients_tf as ig
+import igtf as ig
 
 v1 = tf.compat.v1
 RNG = np.random.default_rng(3)

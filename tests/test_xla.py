@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 from reference import assert_close, randomize
 
+import igtf as ig
 import igtf.methods as am
-import integrated_gradients_tf as ig
 
 STEPS = 4
 

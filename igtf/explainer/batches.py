@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from igtf.explainer.arrays import as_arrays, cast, check_real, describe, expected, named_leaves, row_numbers
 from igtf.explainer.targets import as_targets
-from integrated_gradients_tf import _pair_up as pair_up
+from integrated_gradients_tf import pair_up
 
 __all__ = ["Arrays", "DataSet", "named_baselines", "naming_rows", "stack_baselines"]
 

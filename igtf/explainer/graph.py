@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from igtf.arithmetic import sum_features
 from igtf.explainer.arrays import cast, describe, expected, listed, members, named_leaves, slice_rows
 from igtf.explainer.method import Method
 from igtf.explainer.network import (
@@ -31,11 +32,9 @@ from igtf.explainer.targets import (
     weigh,
     weighed_after,
 )
-from integrated_gradients_tf import _first_met as first_met
-from integrated_gradients_tf import _ops_between as ops_between
-from integrated_gradients_tf import _sum_features as sum_features
-from integrated_gradients_tf import _wide as wide
-from integrated_gradients_tf import graph_replace
+from igtf.replacement import graph_replace
+from igtf.traversal import first_met, ops_between
+from integrated_gradients_tf import wide_dtype
 
 __all__ = ["Call", "Setup"]
 
@@ -364,7 +363,7 @@ class Call:
             change += self._sums((y - y0) * weight)
             rounding += 8 * epsilon * self._sums(abs(y * weight) + abs(y0 * weight))
         sums = tf.stack([total - change, change, rounding], -1)
-        return tf.cast(sums, wide(attributions[0].dtype))
+        return tf.cast(sums, wide_dtype(attributions[0].dtype))
 
     def _sums(self, values):
         """`[B]`, or `[B, C]` where there is an axis of outputs."""

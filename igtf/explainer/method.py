@@ -3,8 +3,8 @@
 import inspect
 
 import igtf.methods as methods
+from igtf.attributions import integrated_gradients, integrated_jacobian, layer_conductance
 from igtf.explainer.arrays import expected, listed
-from integrated_gradients_tf import integrated_gradients, integrated_jacobian, layer_conductance
 
 __all__ = ["COMPLETE", "METHODS", "Method"]
 

@@ -11,8 +11,9 @@ import tensorflow as tf
 
 from igtf.explainer.arrays import describe, expected, listed, members, named_leaves
 from igtf.methods.common import is_int
-from integrated_gradients_tf import CALLS, SHAPES, graph_replace
-from integrated_gradients_tf import _ops_between as ops_between
+from igtf.op_types import CALLS, SHAPES
+from igtf.replacement import graph_replace
+from igtf.traversal import ops_between
 
 __all__ = [
     "AsSeen",

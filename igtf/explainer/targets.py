@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from igtf.explainer.arrays import as_arrays, check_real, describe, expected, listed, row_numbers
-from integrated_gradients_tf import _ops_between as ops_between
-from integrated_gradients_tf import graph_replace
+from igtf.replacement import graph_replace
+from igtf.traversal import ops_between
 
 __all__ = [
     "SCORES",

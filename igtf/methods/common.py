@@ -4,15 +4,11 @@ import numbers
 
 import tensorflow as tf
 
-from integrated_gradients_tf import _describe as describe
-from integrated_gradients_tf import _flat_grad_ys as flat_grad_ys
-from integrated_gradients_tf import _flat_outputs as flat_outputs
-from integrated_gradients_tf import _pair_up as pair_up
-from integrated_gradients_tf import _Plan as Subgraph
-from integrated_gradients_tf import _restore_shape as restore_shape
-from integrated_gradients_tf import _sum_features as sum_features
-from integrated_gradients_tf import _unconnected as unconnected
-from integrated_gradients_tf import _wide as wide
+from igtf.arguments import flat_grad_ys, flat_outputs
+from igtf.arithmetic import sum_features
+from igtf.subgraph import Subgraph
+from igtf.traversal import unconnected_message
+from integrated_gradients_tf import describe, pair_up, restore_shape, wide_dtype
 
 __all__ = [
     "as_it_is",
@@ -47,13 +43,13 @@ def black_box(function, ys, xs, grad_ys):
     subgraph._check_rows()
     reached = {x.ref() for x in subgraph.xs} | {t.ref() for op in subgraph.ops for t in op.outputs}
     if not any(y.ref() in reached for y in subgraph.ys):
-        raise ValueError(unconnected(function, subgraph.ys, subgraph.xs, "ys", "xs"))
+        raise ValueError(unconnected_message(function, subgraph.ys, subgraph.xs, "ys", "xs"))
     return subgraph, flat_grad_ys(function, subgraph, ys, grad_ys)
 
 
 def score(subgraph, ys, weights):
     """F: the weighted sum of the outputs of each row, `[B]`."""
-    dtype = wide(subgraph.ys[0].dtype)
+    dtype = wide_dtype(subgraph.ys[0].dtype)
     parts = [y if weight is None else y * weight for y, weight in zip(ys, weights)]
     total = tf.add_n([tf.cast(sum_features(part), dtype) for part in parts])
     return restore_shape(total, [subgraph.rows])

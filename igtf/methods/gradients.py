@@ -2,8 +2,9 @@
 
 import tensorflow as tf
 
+from igtf.backpropagation import backpropagate
 from igtf.methods.common import as_it_is, differentiable
-from integrated_gradients_tf import Tensors, backpropagate
+from integrated_gradients_tf import Tensors
 
 __all__ = ["GRADIENT_RULES", "gradient_times_input", "saliency"]
 

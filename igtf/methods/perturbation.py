@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from igtf.arithmetic import right_pad
 from igtf.methods.common import (
     as_it_is,
     black_box,
@@ -22,9 +23,7 @@ from igtf.methods.common import (
     shape_of,
     uniform,
 )
-from integrated_gradients_tf import Baselines, Tensors
-from integrated_gradients_tf import _flat_baselines as flat_baselines
-from integrated_gradients_tf import _right_pad as right_pad
+from integrated_gradients_tf import Baselines, Tensors, flat_baselines
 
 __all__ = ["occlusion", "shapley_value_sampling"]
 

@@ -10,12 +10,12 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
+from igtf.backpropagation import backpropagate, own_gradient
 from igtf.methods.common import as_it_is, differentiable
 from igtf.methods.gradients import GRADIENT_RULES
-from integrated_gradients_tf import BARRIERS, SECANT_RULES, Baselines, Tensors, backpropagate
-from integrated_gradients_tf import _flat_baselines as flat_baselines
-from integrated_gradients_tf import _is_linear as is_linear
-from integrated_gradients_tf import _own_gradient as own_gradient
+from igtf.op_types import BARRIERS, is_linear
+from igtf.secant.table import SECANT_RULES
+from integrated_gradients_tf import Baselines, Tensors, flat_baselines
 
 __all__ = ["deeplift", "epsilon_lrp"]
 
@@ -79,7 +79,7 @@ def deeplift(
     which the derivative of every activation y = f(z) is replaced by its slope between the baseline
     and the input, (y - y0) / (z - z0), times the input minus the baseline. Where z and z0 are within
     1e-5 of one another it is the derivative midway. Max pooling, products and softmax get slopes
-    too (`integrated_gradients_tf.SECANT_RULES`), so that networks with those are complete as well.
+    too (`igtf.secant`), so that networks with those are complete as well.
 
     Args:
       ys, xs: as for `saliency`.
@@ -155,6 +155,6 @@ def _warn_of_missing_rules(subgraph, rules, instead):
             f"{subgraph.function}: no rule for {names} between xs and ys, expected affine ops, pooling and "
             f"the activations {', '.join(sorted(ACTIVATIONS))}; {instead} is used there instead. Explain "
             "what comes before (logits and not their softmax), or write a rule and call "
-            "integrated_gradients_tf.backpropagate.",
+            "igtf.backpropagate.",
             stacklevel=4,
         )

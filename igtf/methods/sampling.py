@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from igtf.arithmetic import right_pad
 from igtf.methods.common import (
     as_it_is,
     black_box,
@@ -16,16 +17,17 @@ from igtf.methods.common import (
     shape_of,
     uniform,
 )
-from integrated_gradients_tf import Tensors
-from integrated_gradients_tf import _check_tensor as check_tensor
-from integrated_gradients_tf import _describe as describe
-from integrated_gradients_tf import _flat_baselines as flat_baselines
-from integrated_gradients_tf import _flat_inputs as flat_inputs
-from integrated_gradients_tf import _pair_up as pair_up
-from integrated_gradients_tf import _restore_shape as restore_shape
-from integrated_gradients_tf import _right_pad as right_pad
-from integrated_gradients_tf import _wide as wide
-from integrated_gradients_tf import _widen as widen
+from integrated_gradients_tf import (
+    Tensors,
+    check_tensor,
+    describe,
+    flat_baselines,
+    flat_inputs,
+    pair_up,
+    restore_shape,
+    wide_dtype,
+    widen,
+)
 
 __all__ = ["expected_gradients", "smoothgrad"]
 
@@ -90,7 +92,7 @@ def expected_gradients(
                 for total, x, start, grad in zip(totals, subgraph.xs, starts, grads)
             ]
 
-        totals = repeat(num_samples, add, [tf.zeros(shape_of(x), wide(x.dtype)) for x in subgraph.xs])
+        totals = repeat(num_samples, add, [tf.zeros(shape_of(x), wide_dtype(x.dtype)) for x in subgraph.xs])
         result = [in_dtype_of(x, total / num_samples) for x, total in zip(subgraph.xs, totals)]
     return tf.nest.pack_sequence_as(xs, result)
 

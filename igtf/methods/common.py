@@ -11,7 +11,6 @@ from igtf.traversal import unconnected_message
 from integrated_gradients_tf import describe, pair_up, restore_shape, wide_dtype
 
 __all__ = [
-    "as_it_is",
     "black_box",
     "differentiable",
     "in_dtype_of",
@@ -24,9 +23,6 @@ __all__ = [
     "shape_of",
     "uniform",
 ]
-
-# AutoGraph would convert every method when it is called inside a tf.function.
-as_it_is = tf.autograph.experimental.do_not_convert
 
 
 def differentiable(function, ys, xs, grad_ys):

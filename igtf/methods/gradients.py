@@ -3,8 +3,8 @@
 import tensorflow as tf
 
 from igtf.backpropagation import backpropagate
-from igtf.methods.common import as_it_is, differentiable
-from integrated_gradients_tf import Tensors
+from igtf.methods.common import differentiable
+from integrated_gradients_tf import Tensors, as_it_is
 
 __all__ = ["GRADIENT_RULES", "gradient_times_input", "saliency"]
 

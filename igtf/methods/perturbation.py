@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from igtf.arithmetic import right_pad
 from igtf.methods.common import (
-    as_it_is,
     black_box,
     in_dtype_of,
     is_int,
@@ -23,7 +22,7 @@ from igtf.methods.common import (
     shape_of,
     uniform,
 )
-from integrated_gradients_tf import Baselines, Tensors, flat_baselines
+from integrated_gradients_tf import Baselines, Tensors, as_it_is, flat_baselines
 
 __all__ = ["occlusion", "shapley_value_sampling"]
 

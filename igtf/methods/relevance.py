@@ -11,11 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from igtf.backpropagation import backpropagate, own_gradient
-from igtf.methods.common import as_it_is, differentiable
+from igtf.methods.common import differentiable
 from igtf.methods.gradients import GRADIENT_RULES
 from igtf.op_types import BARRIERS, is_linear
 from igtf.secant.table import SECANT_RULES
-from integrated_gradients_tf import Baselines, Tensors, flat_baselines
+from integrated_gradients_tf import Baselines, Tensors, as_it_is, flat_baselines
 
 __all__ = ["deeplift", "epsilon_lrp"]
 

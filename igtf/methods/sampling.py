@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from igtf.arithmetic import right_pad
 from igtf.methods.common import (
-    as_it_is,
     black_box,
     differentiable,
     in_dtype_of,
@@ -19,6 +18,7 @@ from igtf.methods.common import (
 )
 from integrated_gradients_tf import (
     Tensors,
+    as_it_is,
     check_tensor,
     describe,
     flat_baselines,

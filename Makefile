@@ -35,7 +35,7 @@ help:
 	@echo "make example      execute example.ipynb in .venv, results in build/ (MNIST=1: with MNIST)"
 	@echo "make test-oldest  the tests on TensorFlow 2.12, in .venv-oldest (Python 3.10 or 3.11)"
 	@echo "make test-all     also what is slow: many random networks, and the product broken on purpose"
-	@echo "make lint         ruff only"
+	@echo "make lint         ruff and mypy only"
 	@echo "make coverage     the tests once more, in one process, and the lines they miss"
 	@echo "make benchmark    speed, memory and accuracy beside other libraries, in .venv-benchmark"
 	@echo "make clean        remove everything that make created, environments included"
@@ -49,6 +49,7 @@ test-all: lint
 
 lint: .venv/installed
 	.venv/bin/python -m ruff check .
+	.venv/bin/python -m mypy
 
 coverage: .venv/installed
 	.venv/bin/python -m coverage run -m pytest -q

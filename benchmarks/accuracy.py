@@ -1,8 +1,7 @@
 """How accurate the attributions are: error, order of convergence, completeness.
 
 `python benchmarks/accuracy.py` prints two Markdown tables for the trained networks. The first has
-the mean relative L1 error of the attributions of the predicted class, for 32 images: the rules of
-`integrated_gradients`, `secant` with uniform points as the recipe has it, and the order p in
+the mean relative L1 error of the attributions of the predicted class, for 32 images, and the order p in
 error ~ steps^-p, fitted to all columns. (Errors of 1e-4 and below are those of the reference.) The
 second has the relative completeness error of `secant`: the largest of the images'
 |sum of attributions - (F(x) - F(0))|, over the mean of |F(x) - F(0)|.
@@ -29,30 +28,8 @@ def one_liner(model, x, chosen, method, steps):
     return attribute(tf.constant(x), tf.one_hot(chosen, 10, dtype=x.dtype)).numpy()
 
 
-def recipe(model, x, chosen, method, steps):
-    """The same by `linear_interpolation` and `build_ig`, whose points are uniform."""
-
-    # Class by class, as the recipe has it; with an unknown number of rows, so that one graph does.
-    @tf.function(input_signature=[tf.TensorSpec([None, *x.shape[1:]], x.dtype), tf.TensorSpec([], "int64")])
-    def attribute(x, index):
-        inter, stepsize, _ = ig.linear_interpolation(x, steps, method=method)
-        output = tf.gather(model(inter, training=False), index, axis=1)
-        return ig.build_ig(inter, stepsize, output, steps, method)
-
-    result = np.zeros_like(x)
-    for index in set(chosen):
-        result[chosen == index] = attribute(x[chosen == index], index)
-    return result
-
-
-# title: (function, method)
-VARIANTS = {
-    "left": (one_liner, "riemann_left"),
-    "gausslegendre": (one_liner, "gausslegendre"),
-    "secant, uniform": (recipe, "secant"),
-    "secant": (one_liner, "secant"),
-    "auto": (one_liner, "auto"),
-}
+# title: method
+VARIANTS = {"left": "riemann_left", "gausslegendre": "gausslegendre", "secant": "secant", "auto": "auto"}
 
 
 def errors(name, steps, batch, variants):
@@ -61,11 +38,10 @@ def errors(name, steps, batch, variants):
     chosen, expected = networks.targets(model, x), networks.reference(name, batch)
     table = []
     for title in variants:
-        function, method = VARIANTS[title]
         found = []
         for count in steps:
             measure.progress(f"{name}, {title}, {count} steps")
-            found.append(networks.error(function(model, x, chosen, method, count), expected))
+            found.append(networks.error(one_liner(model, x, chosen, VARIANTS[title], count), expected))
         slope = np.polyfit(np.log(steps), np.log(found), 1)[0] if len(steps) > 1 else np.nan
         cells = [f"{error:.1e}" for error in found] + [f"{-slope:.1f}"]
         table.append([networks.NETWORKS[name][1], title, *cells])

@@ -3,8 +3,7 @@
 `python benchmarks/overhead.py` prints one Markdown table. `build_ig` explains 32 images with 50
 steps; the bare gradient is `tf.gradients` of the same network's outputs with respect to the same
 1,600 rows, which it finds ready-made. So the ratio holds everything the recipe adds: making the
-rows, weighting the gradients and summing them over the steps; and what it saves, since it goes back
-through affine layers at the beginning of the network once and not once per step.
+rows, weighting the gradients and summing them over the steps.
 
 Both run in a `tf.compat.v1` session (frozen network, results fetched) and in a `tf.function` (Keras
 model, results returned). Memory is the peak of a process of its own above what it held once the

@@ -91,7 +91,7 @@ def integrate(name, method):
         ys = run(network[1:], hidden)
         if name == "build_ig":
             inter, stepsize, _ = ig.linear_interpolation(x, 5, method=method)
-            return ig.build_ig(inter, stepsize, run(network, inter)[:, 1], 5, method)
+            return ig.build_ig(inter, stepsize, run(network, inter)[:, 1], 5)
         if name == "layer_conductance":
             return ig.layer_conductance(ys[:, 1], hidden, x, None, 5, method)
         return getattr(ig, name)(ys if "jacobian" in name else ys[:, 1], x, None, 5, method)

@@ -68,11 +68,11 @@ class Subgraph:
         self.ops = ops_between(self.ys + self.layers, self.xs + self.row_inputs)
         self._refuse_frames()
         self.varying = find_varying(self.ops, self.xs)
-        self._follow_rows(strict=explain)
+        self.follow_rows(strict=explain)
         self._hold_random(beside=per_row is None)
         if explain:
             self._check_connected()
-            self._check_rows()
+            self.check_rows()
         self._split()
 
     # What is there
@@ -163,7 +163,7 @@ class Subgraph:
         if self.held:
             self.ops = ops_between(self.ys + self.layers, self.xs + self.beside)
             self.varying = find_varying(self.ops, self.xs)
-            self._follow_rows(strict=False)
+            self.follow_rows(strict=False)
 
     def _random(self, op):
         return (
@@ -217,7 +217,7 @@ class Subgraph:
         if not any(y.ref() in smooth for y in self.ys):
             raise ValueError(unconnected_message(self.function, self.ys, self.xs, "ys", "xs"))
 
-    def _check_rows(self):
+    def check_rows(self):
         for y in self.ys:
             turned = self.axis.get(y.ref())
             if y.shape.rank and not y.shape[:1].is_compatible_with(tf.TensorShape([self.rows])) or turned:
@@ -228,7 +228,7 @@ class Subgraph:
                     "entry per row."
                 )
 
-    def _follow_rows(self, strict):
+    def follow_rows(self, strict):
         """Follows the axis that carries the rows; refuses ops that mix them."""
         rows = RowTracker(self.function, self.rows, strict)
         rows.start(self.xs + self.row_inputs)

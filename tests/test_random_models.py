@@ -270,7 +270,7 @@ def check_points_of_rules(subject, truth):
                 inter, sizes, _ = ig.linear_interpolation(xs, STEPS, bs, rule)
                 again = subject.net.graph(*inter)[2]
                 score = tf.reduce_sum(again * subject.weights(again), 1)
-                made[f"{rule} recipe"] = ig.build_ig(inter, sizes, score, STEPS, rule)
+                made[f"{rule} recipe"] = ig.build_ig(inter, sizes, score, STEPS)
         return made
 
     made = subject.run(build)

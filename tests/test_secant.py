@@ -375,7 +375,7 @@ def test_the_one_liner_has_the_numbers_of_the_recipe(method):
     @tf.function
     def recipe(x, baseline):
         inter, stepsize, _ = ig.linear_interpolation(x, 6, baseline, method)
-        return ig.build_ig(inter, stepsize, cnn(inter)[:, 1], 6, method)
+        return ig.build_ig(inter, stepsize, cnn(inter)[:, 1], 6)
 
     expected = recipe(tf.constant(x), tf.constant(baseline))
     found = explain(cnn, x, baseline, num_steps=6, method=method)[0]

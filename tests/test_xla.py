@@ -33,14 +33,14 @@ NETWORKS = {
 
 
 def integrated(layers, x, method):
-    """What the functions of `integrated_gradients_tf` return, by name."""
+    """What the recipe and the builders on top of it return, by name."""
     hidden = layers[0](x)
     ys = run(layers[1:], hidden)
-    inter, stepsize, _ = ig.linear_interpolation(x, STEPS, method=method)
+    inter, stepsize, _ = ig.linear_interpolation(x, STEPS)
     output = run(layers, inter)[:, 1]
     maps = ig.integrated_gradients(ys[:, 1], x, None, STEPS, method)
     return {
-        "build_ig": ig.build_ig(inter, stepsize, output, STEPS, method),
+        "build_ig": ig.build_ig(inter, stepsize, output, STEPS),
         "integrated_gradients": maps,
         "integrated_jacobian": ig.integrated_jacobian(ys, x, None, STEPS, method),
         "layer_conductance": ig.layer_conductance(ys[:, 1], hidden, x, None, STEPS, method),

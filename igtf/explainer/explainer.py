@@ -129,7 +129,7 @@ class Explainer:
         self._setup = Setup(network, chosen, output_layer, layer, operator, bool(logits), size)
         self._padded = network.batch is not None
         self._reducer = reducer
-        self._traced = {}
+        self._traced: dict = {}
 
     @property
     def traces(self) -> int:
@@ -203,7 +203,7 @@ class Explainer:
             for part in self.explain_batches(inputs, targets, baselines, return_delta, allow_nan, progress):
                 parts.append(part)
         except BaseException as error:
-            error.results = join(parts)
+            error.results = join(parts)  # type: ignore[attr-defined]
             raise
         if not parts:
             raise ValueError(

@@ -35,8 +35,8 @@ def black_box(function, ys, xs, grad_ys):
     """As `differentiable`, for methods that need no gradient: of integers too, and through any op."""
     flat_outputs(function, ys, rows=True)
     subgraph = Subgraph(function, ys, xs, None, explain=False)
-    subgraph._follow_rows(strict=True)
-    subgraph._check_rows()
+    subgraph.follow_rows(strict=True)
+    subgraph.check_rows()
     reached = {x.ref() for x in subgraph.xs} | {t.ref() for op in subgraph.ops for t in op.outputs}
     if not any(y.ref() in reached for y in subgraph.ys):
         raise ValueError(unconnected_message(function, subgraph.ys, subgraph.xs, "ys", "xs"))

@@ -82,7 +82,7 @@ def _picked_sizes(rows, op):
 
 
 def _cut_sizes(rows, op):
-    sizes, begin, count = rows.sizes(op.inputs[0]), *(rows.ints(t) for t in op.inputs[1:])
+    sizes, begin, count = rows.sizes(op.inputs[0]), rows.ints(op.inputs[1]), rows.ints(op.inputs[2])
     if None in (sizes, begin, count):
         return None
     return sizes[begin[0] :] if count[0] == -1 else sizes[begin[0] : begin[0] + count[0]]

@@ -90,7 +90,7 @@ def integrate(name, method):
         hidden = network[0](x)
         ys = run(network[1:], hidden)
         if name == "build_ig":
-            inter, stepsize, _ = ig.linear_interpolation(x, 5, method=method)
+            inter, stepsize, _ = ig.linear_interpolation(x, 5)
             return ig.build_ig(inter, stepsize, run(network, inter)[:, 1], 5)
         if name == "layer_conductance":
             return ig.layer_conductance(ys[:, 1], hidden, x, None, 5, method)
@@ -116,9 +116,10 @@ RANDOM = ("shapley_value_sampling", "expected_gradients", "smoothgrad")
 BUILDERS = {
     **{
         f"{name}, {rule}": integrate(name, rule)
-        for name in ("build_ig", "integrated_gradients", "integrated_jacobian", "layer_conductance")
+        for name in ("integrated_gradients", "integrated_jacobian", "layer_conductance")
         for rule in ("secant", "gausslegendre")
     },
+    "build_ig": integrate("build_ig", "gausslegendre"),
     "convergence_delta": lambda network, x: ig.convergence_delta(run(network, x)[:, 1], x, None, x),
     "graph_replace": lambda network, x: ig.graph_replace(run(network, x), x, x / 2),
     "backpropagate": method(ig.backpropagate, None, {}),

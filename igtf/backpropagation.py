@@ -9,7 +9,7 @@ from igtf.arguments import output_weight
 from igtf.arithmetic import epsilon, row_sum, safe_ratio, where_finite
 from igtf.copying import copy_op
 from igtf.intervals import OpEnd, axes_of_rows, group_ops, pair_ends
-from igtf.op_types import BARRIERS, LOOPLESS, carries_gradient, types
+from igtf.op_types import BARRIERS, LOOPLESS, TYPES, carries_gradient
 from igtf.replacement import graph_replace
 from igtf.traversal import ops_between, readers_of, unconnected_message
 from integrated_gradients_tf import Tensors, as_it_is, check_structure, check_tensor, widen
@@ -159,6 +159,9 @@ def reverse(ends, ys, seeds, targets, rules, summed=False):
     return [adjoints.get(t.ref(), []) for t in targets]
 
 
+_CARRIERS = set(TYPES["carrier"])
+
+
 def _cancels(op):
     """Whether what a StopGradient stops is an extreme value that is subtracted before an exponential.
 
@@ -167,28 +170,26 @@ def _cancels(op):
     if op.type != "StopGradient":
         return False
     source = op.inputs[0].op
-    while source.type in CARRIERS:  # of a Select, what is not finite is replaced by 0
+    while source.type in _CARRIERS:  # of a Select, what is not finite is replaced by 0
         source = source.inputs[1 if source.type.startswith("Select") else 0].op
     if source.type not in ("Max", "Min", "Maximum", "Minimum"):
         return False
     differences = [
         reader.outputs[0]
-        for reader in readers_of(op.outputs[0], CARRIERS)
+        for reader in readers_of(op.outputs[0], _CARRIERS)
         if reader.type == "Sub" and any(_alike(reader.inputs[0], t) for t in source.inputs)
     ]
     exponentials = [
         reader.outputs[0]
         for difference in differences
-        for reader in readers_of(difference, CARRIERS | {"Mul", "RealDiv", "Neg", "AddV2"})
+        for reader in readers_of(difference, _CARRIERS | {"Mul", "RealDiv", "Neg", "AddV2"})
         if reader.type == "Exp"
     ]
     return any(
-        reader.type in SUMS for exps in exponentials for reader in readers_of(exps, CARRIERS | {"Mul"})
+        reader.type in TYPES["sums"]
+        for exps in exponentials
+        for reader in readers_of(exps, _CARRIERS | {"Mul"})
     )
-
-
-CARRIERS = types("Cast ExpandDims Identity Reshape Select SelectV2 Squeeze StridedSlice")
-SUMS = types("Add AddN AddV2 BatchMatMul BatchMatMulV2 Einsum MatMul Mean Sum")
 
 
 def _alike(a, b, depth=4):
@@ -197,7 +198,7 @@ def _alike(a, b, depth=4):
         return a is b
     if a.op.type == "Const":
         return a.op.get_attr("value") == b.op.get_attr("value")
-    if not a.op.inputs or len(a.op.inputs) != len(b.op.inputs) or a.op.type not in CARRIERS:
+    if not a.op.inputs or len(a.op.inputs) != len(b.op.inputs) or a.op.type not in _CARRIERS:
         return False
     same = all(a.op.get_attr(n.name) == b.op.get_attr(n.name) for n in a.op.op_def.attr)
     return same and all(_alike(*pair, depth - 1) for pair in zip(a.op.inputs, b.op.inputs))

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from igtf.copying import copy_op, is_concrete, last_part
-from igtf.op_types import BRANCHES, CALLS, LOOPS, THRESHOLD_OPS, carries_gradient
+from igtf.op_types import BRANCHES, CALLS, LOOPS, TYPES, carries_gradient
 from igtf.random_draws import is_random, settle
 from igtf.traversal import asserted, ops_between
 
@@ -168,7 +168,7 @@ def _steady_body(fdef, inputs, library):
     outputs = call_body(fdef, inputs, library, made)
     for op in filter(is_random, made):
         tensor, _, off = settle(op, made, set())
-        if tensor.op.type not in THRESHOLD_OPS:
+        if tensor.op.type not in TYPES["threshold"]:
             off = False  # or what it is multiplied with, for this value of which the two may agree
         if off is not True:
             message = (

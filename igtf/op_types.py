@@ -1,9 +1,199 @@
-"""What is known of the types of ops, as data."""
+"""What is known of the types of ops, as data: one entry a type.
+
+`FACTS` has what the rooms ask, in these words:
+
+    where the rows go    unary, broadcasting, reduction, last_axis, last_two_axes, system, segment, scatter,
+                         image, pool; repeatable: the same of rows as of the same rows several times;
+                         makes:i: a tensor of the shape that input i has
+    shape_slots:i        inputs that are shapes; shape, like: ops that read nothing but shapes
+    affine:i             the inputs in which it is affine together; all of them; or any one
+    linear:i             likewise, of ops that are not interpolated before the steps
+    bilinear             linear in each of its inputs
+    smooth, pointwise    elementwise functions of one input, and of any number of them
+    kink, switches:c     its gradient jumps; where its input crosses c
+    ranks, flat          it chooses by rank; its slope is 0 wherever it has one
+    norm:i               input i stands in a denominator, under a root or a logarithm
+    rising               elementwise and rising, so that max pooling may come before it
+    monotonic, threshold what a random draw may pass through to a decision, and what decides
+    equality, comparison conditions that flip at single points, and others
+    carrier, sums        what hands values on unchanged, and what adds them up
+    input, random        placeholders and their like; draws (uniform, normal)
+    call, loop, branch   of functions; frame, loopless: control flow of TensorFlow 1; opaque: ops are within
+"""
 
 import numpy as np
 import tensorflow as tf
 
 from igtf.tensorflow_internals import get_gradient_function
+
+FACTS = {
+    "unary": "ComplexAbs Invert LogicalNot PreventGradient Square StopGradient",
+    "unary equality": "IsFinite IsInf IsNan",
+    "unary flat": "Ceil Rint Round Sign",
+    "unary flat threshold": "Floor",
+    "unary kink rising switches:0": "Relu Selu",
+    "unary kink rising switches:0,6": "Relu6",
+    "unary kink switches:0": "Abs LeakyRelu",
+    "unary like": "OnesLike ZerosLike",
+    "unary linear:0": "CheckNumerics CheckNumericsV2 Conj Imag Real Snapshot",
+    "unary monotonic affine:0": "Neg",
+    "unary monotonic carrier affine:0": "Cast Identity",
+    "unary norm:0": "Inv Reciprocal Rsqrt Sqrt",
+    "unary pointwise": "Angle",
+    "unary rising smooth": "Sigmoid Softplus Tanh",
+    "unary rising switches:0": "Elu",
+    "unary smooth": """
+        Acos Acosh Asin Asinh Atan Atanh BesselI0 BesselI0e BesselI1 BesselI1e BesselJ0 BesselJ1
+        BesselK0 BesselK0e BesselK1 BesselK1e BesselY0 BesselY1 Cos Cosh Dawsn Digamma Erf Erfc
+        Erfinv Exp Expint Expm1 FresnelCos FresnelSin Lgamma Log1p Ndtri Sin Sinh Softsign Spence
+        Tan
+    """,
+    "unary smooth norm:0": "Log",
+    "broadcasting": "FloorMod LogicalAnd LogicalOr Maximum Minimum Mod Pow SquaredDifference TruncateMod",
+    "broadcasting carrier affine:1,2": "SelectV2",
+    "broadcasting equality": "Equal NotEqual",
+    "broadcasting flat": "FloorDiv TruncateDiv",
+    "broadcasting linear:0,1": "BiasAddV1 Complex",
+    "broadcasting monotonic affine:0 norm:1": "RealDiv",
+    "broadcasting monotonic affine:all": "Sub",
+    "broadcasting monotonic affine:one": "Mul",
+    "broadcasting monotonic norm:1": "Div",
+    "broadcasting monotonic sums affine:all": "Add AddV2",
+    "broadcasting norm:1": "DivNoNan",
+    "broadcasting pointwise": """
+        Atan2 ClipByValue Igamma Igammac MulNoNan NextAfter Polygamma Xdivy Xlog1py Xlogy Zeta
+    """,
+    "broadcasting sums affine:all": "AddN",
+    "broadcasting threshold comparison": "Greater GreaterEqual Less LessEqual",
+    "reduction": "ArgMax ArgMin EuclideanNorm Prod",
+    "reduction repeatable": "All Any",
+    "reduction repeatable kink": "Max Min",
+    "reduction repeatable sums affine:0": "Mean",
+    "reduction sums affine:0": "Sum",
+    "affine:0": """
+        BatchToSpaceND Conv2D Conv3D Cumsum DepthToSpace DepthwiseConv2dNative MirrorPad Pad PadV2
+        ReverseV2 Roll SpaceToBatchND SpaceToDepth SplitV Transpose Unpack
+    """,
+    "affine:0 linear:0": "GatherNd GatherV2",
+    "affine:0 shape_slots:1 makes:1": "BroadcastTo Tile",
+    "affine:0 shape_slots:1,2": "Slice",
+    "affine:1": "Split",
+    "affine:2 shape_slots:0": "Conv2DBackpropInput Conv3DBackpropInputV2 DepthwiseConv2dNativeBackpropInput",
+    "affine:all": "BiasAdd ConcatV2 IdentityN Pack",
+    "linear:0": """
+        BatchToSpace ConjugateTranspose CropAndResize Diag DiagPart DynamicPartition EnsureShape
+        ExtractVolumePatches FFT3D Gather IFFT3D ImageProjectiveTransformV2
+        ImageProjectiveTransformV3 MirrorPadGrad Reverse ReverseSequence SpaceToBatch
+        SparseSegmentMean SparseSegmentMeanWithNumSegments SparseSegmentSqrtN
+        SparseSegmentSqrtNWithNumSegments SparseSegmentSum SparseSegmentSumWithNumSegments
+    """,
+    "linear:0,1": "MatrixSetDiag MatrixSetDiagV2 MatrixSetDiagV3",
+    "linear:0,2": "ScatterNdNonAliasingAdd",
+    "linear:0,4": "TensorStridedSliceUpdate",
+    "linear:0-": "AccumulateNV2 Concat DynamicStitch ParallelDynamicStitch",
+    "linear:1": "AvgPool3DGrad AvgPoolGrad ScatterNd",
+    "linear:1 makes:0": "Fill",
+    "linear:4": "StridedSliceGrad",
+    "bilinear": """
+        Conv2DBackpropFilter Conv3DBackpropFilterV2 Cross DepthwiseConv2dNativeBackpropFilter
+        SparseMatMul SparseTensorDenseMatMul TridiagonalMatMul
+    """,
+    "bilinear affine:one": "BatchMatMulV3",
+    "pool affine:0": "AvgPool AvgPool3D",
+    "pool kink": "MaxPool MaxPool3D",
+    "pool ranks": "MaxPoolWithArgmax",
+    "last_axis": "HSVToRGB LRN LogSoftmax NthElement RGBToHSV Softmax",
+    "last_axis linear:0": "FFT IFFT IRFFT MatrixDiag MatrixDiagV2 MatrixDiagV3 RFFT",
+    "last_axis ranks": "TopK",
+    "last_axis ranks shape_slots:1": "TopKV2",
+    "last_two_axes": """
+        BatchMatrixBandPart Cholesky Eig LogMatrixDeterminant MatrixDeterminant MatrixExponential
+        MatrixInverse MatrixLogarithm MatrixSquareRoot Qr SelfAdjointEigV2 Svd
+    """,
+    "last_two_axes linear:0": """
+        FFT2D IFFT2D IRFFT2D MatrixBandPart MatrixDiagPart MatrixDiagPartV2 MatrixDiagPartV3 RFFT2D
+    """,
+    "system": "BandedTriangularSolve MatrixSolve MatrixSolveLs MatrixTriangularSolve TridiagonalSolve",
+    "segment": "SegmentProd UnsortedSegmentProd",
+    "segment linear:0": "SegmentMean SegmentSum UnsortedSegmentSum",
+    "segment ranks": "SegmentMax SegmentMin UnsortedSegmentMax UnsortedSegmentMin",
+    "scatter": "TensorScatterMax TensorScatterMin",
+    "scatter linear:0,2": "TensorScatterAdd TensorScatterSub TensorScatterUpdate",
+    "image": "ResizeArea",
+    "image affine:0": "ResizeBilinear ResizeNearestNeighbor",
+    "image linear:0": "ExtractImagePatches ResizeBicubic ScaleAndTranslate",
+    "image ranks": "Dilation2D",
+    "batch_norm affine:0": "FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3",
+    "branch opaque shape_slots:1-": "If StatelessIf",
+    "call": "PartitionedCall StatefulPartitionedCall",
+    "carrier": "Select",
+    "carrier affine:0": "ExpandDims Squeeze",
+    "carrier affine:0 shape_slots:1": "Reshape",
+    "carrier affine:0 shape_slots:1,2": "StridedSlice",
+    "flat": "PyFunc PyFuncStateless",
+    "frame": "Enter Exit LoopCond NextIteration RefEnter RefExit RefNextIteration",
+    "input": """
+        IteratorGetNext IteratorGetNextSync Placeholder PlaceholderWithDefault QueueDequeueManyV2
+        QueueDequeueUpToV2
+    """,
+    "kink": "MaxPoolV2",
+    "loop opaque shape_slots:0-": "StatelessWhile While",
+    "loopless opaque": "Merge RefMerge RefSwitch Switch",
+    "makes:0": "EmptyTensorList TensorListReserve",
+    "makes:1": "Range",
+    "normal": """
+        RandomStandardNormal StatefulStandardNormal StatefulStandardNormalV2 StatelessRandomNormal
+        StatelessRandomNormalV2
+    """,
+    "pointwise": "Betainc",
+    "random": """
+        Multinomial ParameterizedTruncatedNormal StatelessMultinomial
+        StatelessParameterizedTruncatedNormal
+    """,
+    "random normal": """
+        StatefulTruncatedNormal StatelessTruncatedNormal StatelessTruncatedNormalV2 TruncatedNormal
+    """,
+    "random uniform": "StatefulUniform",
+    "ranks": "FractionalMaxPool",
+    "shape": "Rank Shape ShapeN Size",
+    "shape_slots:1": "TensorListFromTensor TensorListStack",
+    "shape_slots:2": "TensorListGetItem",
+    "sums affine:one": "MatMul",
+    "sums bilinear affine:one": "BatchMatMul BatchMatMulV2 Einsum",
+    "uniform": "RandomUniform StatelessRandomUniform StatelessRandomUniformV2",
+}
+
+
+def _parsed(slots):
+    """`"0,1"` -> (0, 1); `"1-"` -> all from 1 on; `"all"` and `"one"` stay words."""
+    if slots in ("all", "one"):
+        return slots
+    return range(int(slots[:-1]), 10**6) if slots[-1] == "-" else tuple(map(int, slots.split(",")))
+
+
+def _types_by_fact():
+    found = {}
+    for facts, types in FACTS.items():
+        for fact in facts.split():
+            word, _, slots = fact.partition(":")
+            found.setdefault(word, {}).update((kind, slots and _parsed(slots)) for kind in types.split())
+    return found
+
+
+# fact -> {op type: its slots}
+TYPES = _types_by_fact()
+KINKS, RANKS, FLAT = TYPES["kink"], TYPES["ranks"], TYPES["flat"]
+AFFINE, LINEAR, THRESHOLDS = TYPES["affine"], TYPES["linear"], TYPES["switches"]
+NORMS = {kind: slots[0] for kind, slots in TYPES["norm"].items()}
+MAKERS = {kind: slots[0] for kind, slots in TYPES["makes"].items()}
+SHAPE_SLOTS = TYPES["shape_slots"]
+CALLS, LOOPS, BRANCHES = (set(TYPES[word]) for word in ("call", "loop", "branch"))
+FRAMES, LOOPLESS, OPAQUE = TYPES["frame"], TYPES["loopless"], TYPES["opaque"]
+SHAPES, LIKES = set(TYPES["shape"]), set(TYPES["like"])
+BARRIERS = SHAPES | LIKES | {"StopGradient"}
+BATCH_NORMS, INPUTS = TYPES["batch_norm"], TYPES["input"]
+UNKNOWN = -1  # the axis that carries the rows, where it cannot be followed
+FLOATS = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
 
 
 def gradient_of(op):
@@ -16,66 +206,6 @@ def gradient_of(op):
 
 def carries_gradient(tensor):
     return tensor.dtype.is_floating or tensor.dtype in (tf.variant, tf.complex64, tf.complex128)
-
-
-def types(names):
-    return frozenset(names.split())
-
-
-UNKNOWN = -1  # the axis that carries the rows, where it cannot be followed
-CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
-FRAMES = {"Enter", "Exit", "NextIteration", "LoopCond", "RefEnter", "RefExit", "RefNextIteration"}
-SHAPES = {"Shape", "ShapeN", "Size", "Rank"}
-LIKES = {"ZerosLike", "OnesLike"}
-BARRIERS = SHAPES | LIKES | {"StopGradient"}
-FLAT = types("Ceil Floor FloorDiv PyFunc PyFuncStateless Rint Round Sign TruncateDiv")  # of slope 0 all over
-INPUTS = {
-    "Placeholder",
-    "PlaceholderWithDefault",
-    "IteratorGetNext",
-    "IteratorGetNextSync",
-    "QueueDequeueManyV2",
-    "QueueDequeueUpToV2",
-}
-RANDOM_OPS = types(
-    """
-    Multinomial ParameterizedTruncatedNormal StatefulTruncatedNormal StatefulUniform StatelessMultinomial
-    StatelessParameterizedTruncatedNormal StatelessTruncatedNormal StatelessTruncatedNormalV2
-    TruncatedNormal
-    """
-)
-UNIFORM = {"RandomUniform", "StatefulUniform", "StatelessRandomUniform", "StatelessRandomUniformV2"}
-NORMAL = types(
-    """
-    RandomStandardNormal StatefulStandardNormal StatefulStandardNormalV2 StatefulTruncatedNormal
-    StatelessRandomNormal StatelessRandomNormalV2 StatelessTruncatedNormal StatelessTruncatedNormalV2
-    TruncatedNormal
-    """
-)
-FLOATS = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
-RISING_OR_FALLING = {"Add", "AddV2", "Cast", "Div", "Identity", "Mul", "Neg", "RealDiv", "Sub"}
-THRESHOLD_OPS = {"Floor", "Greater", "GreaterEqual", "Less", "LessEqual"}
-FIRST_ONLY = types(
-    """
-    AvgPool AvgPool3D BatchToSpaceND BroadcastTo Cast Conv2D Conv3D Cumsum DepthToSpace
-    DepthwiseConv2dNative ExpandDims FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 GatherNd
-    GatherV2 Identity Mean MirrorPad Neg Pad PadV2 RealDiv ResizeBilinear Reshape
-    ResizeNearestNeighbor ReverseV2 Roll Slice SpaceToBatchND SpaceToDepth SplitV Squeeze
-    StridedSlice Sum Tile Transpose Unpack
-    """
-)
-# Affine ops: type -> slots of the inputs that may vary. "one": any single one of them.
-AFFINE = {
-    **dict.fromkeys(("Add", "AddV2", "AddN", "Sub", "Pack", "ConcatV2", "BiasAdd", "IdentityN"), "all"),
-    **dict.fromkeys(("Mul", "MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"), "one"),
-    "Einsum": "one",
-    "SelectV2": (1, 2),
-    "Split": (1,),
-    "Conv2DBackpropInput": (2,),
-    "Conv3DBackpropInputV2": (2,),
-    "DepthwiseConv2dNativeBackpropInput": (2,),
-    **dict.fromkeys(FIRST_ONLY, (0,)),
-}
 
 
 def varying_slots(op, varying):
@@ -101,15 +231,6 @@ def is_affine(op, varying, affine):
     return is_linear(op, varying) and all(t.ref() in affine for t in op.inputs if t.ref() in varying)
 
 
-RANKS = types(
-    """
-    Dilation2D FractionalMaxPool MaxPoolWithArgmax SegmentMax SegmentMin TopK TopKV2 UnsortedSegmentMax
-    UnsortedSegmentMin
-    """
-)
-KINKS = {"Relu", "Relu6", "LeakyRelu", "Selu", "Abs", "MaxPool", "MaxPool3D", "MaxPoolV2", "Max", "Min"}
-
-
 def is_kink(op, varying):
     if not op.outputs or not op.outputs[0].dtype.is_floating:
         return False
@@ -126,16 +247,12 @@ def _is_equality(condition, varying):
     found, stack = set(), [condition]
     while stack:
         tensor = stack.pop()
-        if tensor.ref() in varying and tensor.ref() not in found and tensor.op.type not in EQUALITIES:
+        if tensor.ref() in varying and tensor.ref() not in found and tensor.op.type not in TYPES["equality"]:
             found.add(tensor.ref())
-            if tensor.dtype.is_floating or not tensor.op.inputs or tensor.op.type in COMPARISONS:
+            if tensor.dtype.is_floating or not tensor.op.inputs or tensor.op.type in TYPES["comparison"]:
                 return False
             stack.extend(tensor.op.inputs)
     return True
-
-
-EQUALITIES = {"Equal", "NotEqual", "IsFinite", "IsInf", "IsNan"}
-COMPARISONS = {"Greater", "GreaterEqual", "Less", "LessEqual"}
 
 
 def _is_guard(op, slot):
@@ -150,72 +267,3 @@ def _is_guard(op, slot):
             or any(consumer.type in roots for consumer in op.outputs[0].consumers())
         )
     )
-
-
-UNARY = types(
-    """
-    Abs Acos Acosh Angle Asin Asinh Atan Atanh BesselI0 BesselI0e BesselI1 BesselI1e BesselJ0 BesselJ1
-    BesselK0 BesselK0e BesselK1 BesselK1e BesselY0 BesselY1 Cast Ceil CheckNumerics CheckNumericsV2 ComplexAbs
-    Conj Cos Cosh Dawsn Digamma Elu Erf Erfc Erfinv Exp Expint Expm1 Floor FresnelCos FresnelSin Identity Imag
-    Inv Invert IsFinite IsInf IsNan LeakyRelu Lgamma Log Log1p LogicalNot Ndtri Neg OnesLike PreventGradient
-    Real Reciprocal Relu Relu6 Rint Round Rsqrt Selu Sigmoid Sign Sin Sinh Snapshot Softplus Softsign Spence
-    Sqrt Square StopGradient Tan Tanh ZerosLike
-    """
-)
-BROADCASTING = types(
-    """
-    Add AddN AddV2 Atan2 BiasAddV1 ClipByValue Complex Div DivNoNan Equal FloorDiv FloorMod Greater
-    GreaterEqual Igamma Igammac Less LessEqual LogicalAnd LogicalOr Maximum Minimum Mod Mul MulNoNan NextAfter
-    NotEqual Polygamma Pow RealDiv SelectV2 SquaredDifference Sub TruncateDiv TruncateMod Xdivy Xlog1py Xlogy
-    Zeta
-    """
-)
-REDUCTIONS = {"All", "Any", "EuclideanNorm", "Max", "Mean", "Min", "Prod", "Sum", "ArgMax", "ArgMin"}
-OPAQUE = {"While", "StatelessWhile", "If", "StatelessIf", "Switch", "RefSwitch", "Merge", "RefMerge"}
-REPEATABLE = {"All", "Any", "Max", "Mean", "Min"}  # the same of rows as of the same rows several times
-LAST_AXIS = types(
-    """
-    FFT HSVToRGB IFFT IRFFT LogSoftmax LRN MatrixDiag MatrixDiagV2 MatrixDiagV3 NthElement RFFT RGBToHSV
-    Softmax TopK TopKV2
-    """
-)
-LAST_TWO_AXES = types(
-    """
-    BatchMatrixBandPart Cholesky Eig FFT2D IFFT2D IRFFT2D LogMatrixDeterminant MatrixBandPart
-    MatrixDeterminant MatrixDiagPart MatrixDiagPartV2 MatrixDiagPartV3 MatrixExponential MatrixInverse
-    MatrixLogarithm MatrixSquareRoot Qr RFFT2D SelfAdjointEigV2 Svd
-    """
-)
-SYSTEMS = types("BandedTriangularSolve MatrixSolve MatrixSolveLs MatrixTriangularSolve TridiagonalSolve")
-SCATTERS = types("TensorScatterAdd TensorScatterMax TensorScatterMin TensorScatterSub TensorScatterUpdate")
-SEGMENTS = types(
-    """
-    SegmentMax SegmentMean SegmentMin SegmentProd SegmentSum UnsortedSegmentMax UnsortedSegmentMin
-    UnsortedSegmentProd UnsortedSegmentSum
-    """
-)
-IMAGES = types(
-    """
-    Dilation2D ExtractImagePatches ResizeArea ResizeBicubic ResizeBilinear ResizeNearestNeighbor
-    ScaleAndTranslate
-    """
-)
-POOLS = types("AvgPool AvgPool3D MaxPool MaxPool3D MaxPoolWithArgmax")
-# Made of a shape: type -> the slot of it.
-MAKERS = {"Fill": 0, "BroadcastTo": 1, "Tile": 1, "Range": 1, "TensorListReserve": 0, "EmptyTensorList": 0}
-# Slots of shapes and bounds, which may count the rows.
-SHAPE_SLOTS = {
-    **dict.fromkeys(("Reshape", "BroadcastTo", "Tile", "TopKV2"), (1,)),
-    **dict.fromkeys(("Slice", "StridedSlice"), (1, 2)),
-    **dict.fromkeys(("Conv2DBackpropInput", "Conv3DBackpropInputV2"), (0,)),
-    "DepthwiseConv2dNativeBackpropInput": (0,),
-    **dict.fromkeys(("TensorListFromTensor", "TensorListStack"), (1,)),
-    "TensorListGetItem": (2,),
-    **dict.fromkeys(("While", "StatelessWhile"), range(10**6)),
-    **dict.fromkeys(("If", "StatelessIf"), range(1, 10**6)),
-}
-LOOPS = {"While", "StatelessWhile"}
-BRANCHES = {"If", "StatelessIf"}
-BATCH_NORMS = {"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"}
-# The branches of TensorFlow 1 have no gradient inside its loops: their blocks are written out.
-LOOPLESS = {"Switch", "Merge", "RefSwitch", "RefMerge"}

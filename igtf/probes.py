@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from igtf.op_types import is_kink, varying_slots
+from igtf.op_types import NORMS, THRESHOLDS, is_kink, varying_slots
 from igtf.path import map_range
 from igtf.replay import replay_ops
 from integrated_gradients_tf import restore_shape, wide_dtype, with_features
@@ -114,9 +114,6 @@ def states_of(op, varying):
     return [(op.inputs[0], state)]
 
 
-THRESHOLDS = {"Relu": (0,), "Relu6": (0, 6), "LeakyRelu": (0,), "Selu": (0,), "Elu": (0,), "Abs": (0,)}
-
-
 def movers_of(op, varying):
     """Functions (of a lookup of tensors) whose changes tell where a smooth network moves."""
     return [(op.outputs[0], None)] if op.type == "Softmax" and varying_slots(op, varying) else []
@@ -129,10 +126,6 @@ def norms_of(op, varying):
         return []
     norm, power = op.inputs[slot], 0.5 if op.type in ("Sqrt", "Rsqrt") else 1.0
     return [(norm, lambda at: power * tf.math.log(tf.maximum(tf.abs(at(norm)), 1e-30)))]
-
-
-# type -> slot of the input that stands in a denominator, under a root or a logarithm
-NORMS = {"Rsqrt": 0, "Sqrt": 0, "Reciprocal": 0, "Inv": 0, "Log": 0, "RealDiv": 1, "Div": 1, "DivNoNan": 1}
 
 
 def _rows_first(tensor, axis, units, rows):

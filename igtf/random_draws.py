@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from igtf.copying import constant_value, copy_op
-from igtf.op_types import FLOATS, NORMAL, RANDOM_OPS, RISING_OR_FALLING, THRESHOLD_OPS, UNIFORM
+from igtf.op_types import FLOATS, TYPES
 from igtf.traversal import leads_with_rows
 
 
@@ -23,7 +23,7 @@ def random_above(tensor, sources, rows):
 
 def is_random(op):
     kind = op.type
-    drawn = kind in RANDOM_OPS or kind.startswith(("Random", "StatelessRandom", "StatefulStand"))
+    drawn = kind in TYPES["random"] or kind.startswith(("Random", "StatelessRandom", "StatefulStand"))
     return drawn and not kind.startswith("StatelessRandomGet")
 
 
@@ -38,7 +38,7 @@ def settle(op, path, varying):
     tensor, chain = start, []
     while ends is not None:
         readers = [reader for reader in tensor.consumers() if reader in path]
-        if len(readers) != 1 or readers[0].type not in RISING_OR_FALLING | THRESHOLD_OPS:
+        if len(readers) != 1 or readers[0].type not in {**TYPES["monotonic"], **TYPES["threshold"]}:
             break
         reader = readers[0]
         slots = [i for i, t in enumerate(reader.inputs) if t is tensor]
@@ -48,7 +48,7 @@ def settle(op, path, varying):
             break
         chain.append(reader)
         tensor = reader.outputs[0]
-        if reader.type in THRESHOLD_OPS:
+        if reader.type in TYPES["threshold"]:
             break
     if not chain or tensor.dtype not in (tf.bool, *FLOATS):
         return start, tf.zeros([], start.dtype), False
@@ -83,8 +83,8 @@ def _extremes(op):
     dtype = op.outputs[0].dtype
     if not dtype.is_floating:
         return None
-    if op.type in UNIFORM:
+    if op.type in TYPES["uniform"]:
         return 0.0, 1 - {2: 2.0**-7 if dtype == tf.bfloat16 else 2.0**-10, 4: 2.0**-23, 8: 2.0**-52}[
             dtype.size
         ]
-    return (-float(dtype.max), float(dtype.max)) if op.type in NORMAL else None
+    return (-float(dtype.max), float(dtype.max)) if op.type in TYPES["normal"] else None

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from igtf.copying import copy_op, function_library
 from igtf.functions import emit
-from igtf.op_types import BATCH_NORMS, BRANCHES, CALLS, LOOPS, UNKNOWN
+from igtf.op_types import BATCH_NORMS, BRANCHES, CALLS, LOOPS, TYPES, UNKNOWN
 from igtf.rows.sizes import Size, product_of
 from igtf.rows.tracker import RowTracker
 from igtf.traversal import ops_between
@@ -73,13 +73,10 @@ def _pooled_first(ops, keep):
     for op in ops:
         if op.type in ("MaxPool", "MaxPool3D"):
             rise = op.inputs[0].op
-            lone = rise in inside and rise.type in RISING and len(rise.outputs[0].consumers()) == 1
+            lone = rise in inside and rise.type in TYPES["rising"] and len(rise.outputs[0].consumers()) == 1
             if lone and rise.outputs[0].ref() not in keep:
                 found.add(rise)
     return found
-
-
-RISING = {"Relu", "Relu6", "Elu", "Selu", "Sigmoid", "Tanh", "Softplus"}
 
 
 def _read(tensor, values):

@@ -1,17 +1,6 @@
 """The table of where the rows go: op type -> rule."""
 
-from igtf.op_types import (
-    BROADCASTING,
-    IMAGES,
-    LAST_AXIS,
-    LAST_TWO_AXES,
-    POOLS,
-    REDUCTIONS,
-    SCATTERS,
-    SEGMENTS,
-    SYSTEMS,
-    UNARY,
-)
+from igtf.op_types import TYPES
 from igtf.rows.arithmetic import (
     axes_of_input,
     batch_norm_place,
@@ -62,16 +51,16 @@ from igtf.rows.structure import (
 )
 
 ROW_RULES = {
-    **dict.fromkeys(UNARY, stay_place),
-    **dict.fromkeys(BROADCASTING, broadcast_place),
+    **dict.fromkeys(TYPES["unary"], stay_place),
+    **dict.fromkeys(TYPES["broadcasting"], broadcast_place),
     "Select": chosen_place,
-    **dict.fromkeys(REDUCTIONS, reduced_place),
-    **dict.fromkeys(LAST_AXIS, working_on(last_axes(1))),
-    **dict.fromkeys(LAST_TWO_AXES, working_on(last_axes(2))),
-    **dict.fromkeys(SYSTEMS, working_on_all(last_axes(2))),
-    **dict.fromkeys(SEGMENTS, segmented_place),
-    **dict.fromkeys(SCATTERS, scattered_place),
-    **dict.fromkeys(IMAGES, working_on(lambda rows, op, rank: (1, 2))),
+    **dict.fromkeys(TYPES["reduction"], reduced_place),
+    **dict.fromkeys(TYPES["last_axis"], working_on(last_axes(1))),
+    **dict.fromkeys(TYPES["last_two_axes"], working_on(last_axes(2))),
+    **dict.fromkeys(TYPES["system"], working_on_all(last_axes(2))),
+    **dict.fromkeys(TYPES["segment"], segmented_place),
+    **dict.fromkeys(TYPES["scatter"], scattered_place),
+    **dict.fromkeys(TYPES["image"], working_on(lambda rows, op, rank: (1, 2))),
     **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), working_on(lambda rows, op, rank: (1, 2, 3))),
     **dict.fromkeys(("Cumsum", "Cumprod", "CumulativeLogsumexp"), working_on(axes_of_input(1))),
     "ReverseV2": working_on(axes_of_input(1)),
@@ -101,7 +90,7 @@ ROW_RULES = {
     **dict.fromkeys(("Conv2D", "Conv3D", "DepthwiseConv2dNative"), convolved_place),
     **dict.fromkeys(("Conv2DBackpropInput", "Conv3DBackpropInputV2"), widened_place),
     "DepthwiseConv2dNativeBackpropInput": widened_place,
-    **dict.fromkeys(POOLS, pooled_place),
+    **dict.fromkeys(TYPES["pool"], pooled_place),
     **dict.fromkeys(("SpaceToBatchND", "BatchToSpaceND"), blocks_place),
     **dict.fromkeys(("SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits"), losses_place),
     **dict.fromkeys(("Switch", "RefSwitch"), switched_place),

@@ -7,13 +7,11 @@ from igtf.copying import constant_value, function_library, is_concrete
 from igtf.functions import call_body
 from igtf.op_types import (
     BATCH_NORMS,
-    BROADCASTING,
     MAKERS,
     OPAQUE,
-    REPEATABLE,
     SHAPE_SLOTS,
     SHAPES,
-    UNARY,
+    TYPES,
     carries_gradient,
 )
 from igtf.random_draws import is_conditional, is_random
@@ -115,7 +113,7 @@ class RowTracker:
         moving = [p if v and carries_gradient(t) else None for t, p, v in zip(op.inputs, at, varying)]
         if not any(isinstance(place, Place) for place in moving):
             # Of per-row tensors beside xs: the same for the rows repeated, or else one step at a time.
-            return None if op.type in REPEATABLE and not any(varying) else LOST
+            return None if op.type in TYPES["repeatable"] and not any(varying) else LOST
         if not self.strict or (self.rows == 1 and op.type not in BATCH_NORMS):
             return LOST
         beside = [t for t, p, v in zip(op.inputs, at, varying) if isinstance(p, Place) and not v]
@@ -169,7 +167,7 @@ class RowTracker:
             return None
         # Under one name, wherever it comes from.
         op = tensor.op
-        if op.type in UNARY | BROADCASTING:
+        if op.type in TYPES["unary"] or op.type in TYPES["broadcasting"]:
             for source in op.inputs:
                 known = source.shape.rank == tensor.shape.rank and source.shape.as_list()[axis] is None
                 if known and isinstance(self.place(source), Place):

@@ -42,7 +42,7 @@ def old_select_rule(op, other, grads):
     """Select, whose condition may have one entry per row."""
     if op.op.inputs[0].shape.rank == op.op.inputs[1].shape.rank is not None:
         return select_rule(op, other, grads)
-    return linear_in(1, 2)(op, other, grads)
+    return linear_in((1, 2))(op, other, grads)
 
 
 def select_rule(op, other, grads):

@@ -157,13 +157,13 @@ def pass_on(op, other, grads):
     return grads
 
 
-def linear_in(*slots):
+def linear_in(slots):
     """The rule of ops that are affine in these inputs together, where the others stay as they are."""
 
     def rule(op, other, grads):
         fixed = [pair for i, pair in enumerate(zip(op.inputs, other.inputs)) if i not in op.slots]
         still = all(a is b or a.op.type == b.op.type == "Const" for a, b in fixed)
-        if still and set(op.slots) <= set(slots):
+        if still and all(i in slots for i in op.slots):
             return own_gradient(op, grads)
         return default_rule(op, other, grads)
 

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from igtf.arithmetic import row_sum
-from igtf.op_types import AFFINE, types
+from igtf.op_types import AFFINE, LINEAR, TYPES
 from igtf.secant.choices import choice_rule, old_select_rule, reduced_choice_rule, select_rule
 from igtf.secant.elementwise import (
     abs_slope,
@@ -48,64 +48,13 @@ def _real(rule):
     return either
 
 
-_SMOOTH = types(
-    """
-    Softplus Softsign Sigmoid Tanh Erf Erfc Sin Cos Tan Exp Expm1 Log Log1p Sinh Cosh Asin Acos Atan
-    Asinh Acosh Atanh Lgamma Digamma Erfinv Ndtri Dawsn Expint FresnelCos FresnelSin Spence BesselI0 BesselI0e
-    BesselI1 BesselI1e BesselJ0 BesselJ1 BesselK0 BesselK0e BesselK1 BesselK1e BesselY0 BesselY1
-    """
-)
-_POINTWISE = types(
-    "Angle Atan2 Betainc ClipByValue Igamma Igammac MulNoNan NextAfter Polygamma Xdivy Xlog1py Xlogy Zeta"
-)
-_EVERY = range(1000)
-# Linear ops that are not among `AFFINE`, or read indices that may move: type -> slots of the inputs in
-# which they are affine together.
-_LINEAR = {
-    **dict.fromkeys(
-        types(
-            """
-            BatchToSpace CheckNumerics CheckNumericsV2 Conj ConjugateTranspose CropAndResize Diag
-            DiagPart DynamicPartition EnsureShape ExtractImagePatches ExtractVolumePatches FFT
-            FFT2D FFT3D Gather GatherNd GatherV2 IFFT IFFT2D IFFT3D IRFFT IRFFT2D Imag
-            ImageProjectiveTransformV2 ImageProjectiveTransformV3 MatrixBandPart MatrixDiag
-            MatrixDiagPart MatrixDiagPartV2 MatrixDiagPartV3 MatrixDiagV2 MatrixDiagV3
-            MirrorPadGrad RFFT RFFT2D Real ResizeBicubic Reverse ReverseSequence ScaleAndTranslate
-            SegmentMean SegmentSum Snapshot SpaceToBatch SparseSegmentMean
-            SparseSegmentMeanWithNumSegments SparseSegmentSqrtN SparseSegmentSqrtNWithNumSegments
-            SparseSegmentSum SparseSegmentSumWithNumSegments UnsortedSegmentSum
-            """
-        ),
-        (0,),
-    ),
-    **dict.fromkeys(("AvgPoolGrad", "AvgPool3DGrad", "Fill", "ScatterNd"), (1,)),
-    **dict.fromkeys(("MatrixSetDiag", "MatrixSetDiagV2", "MatrixSetDiagV3", "BiasAddV1", "Complex"), (0, 1)),
-    **dict.fromkeys(
-        (
-            "TensorScatterAdd",
-            "TensorScatterSub",
-            "TensorScatterUpdate",
-            "ScatterNdNonAliasingAdd",
-        ),
-        (0, 2),
-    ),
-    **dict.fromkeys(("AccumulateNV2", "Concat", "DynamicStitch", "ParallelDynamicStitch"), _EVERY),
-    "StridedSliceGrad": (4,),
-    "TensorStridedSliceUpdate": (0, 4),
-}
-_BILINEAR = types(
-    """
-    BatchMatMul BatchMatMulV2 BatchMatMulV3 Conv2DBackpropFilter Conv3DBackpropFilterV2 Cross
-    DepthwiseConv2dNativeBackpropFilter Einsum SparseMatMul SparseTensorDenseMatMul TridiagonalMatMul
-    """
-)
 # op type -> rule(op, other, grads). What is not listed gets `default_rule`.
 SECANT_RULES = {
     **dict.fromkeys((t for t, slots in AFFINE.items() if slots not in ("all", "one")), linear_rule),
     **dict.fromkeys(("AddN", "Pack", "ConcatV2", "BiasAddGrad"), linear_rule),
-    **{kind: linear_in(*slots) for kind, slots in _LINEAR.items()},
-    **dict.fromkeys(_SMOOTH, _real(elementwise(smooth_slope))),
-    **dict.fromkeys(_POINTWISE, pointwise_rule),
+    **{kind: linear_in(slots) for kind, slots in LINEAR.items()},
+    **dict.fromkeys(TYPES["smooth"], _real(elementwise(smooth_slope))),
+    **dict.fromkeys(TYPES["pointwise"], pointwise_rule),
     **dict.fromkeys(("Elu", "Selu"), elementwise(bent_slope)),
     "Relu": elementwise(relu_slope),
     "Relu6": elementwise(relu6_slope),
@@ -128,7 +77,7 @@ SECANT_RULES = {
     "L2Loss": middle_rule,
     "EuclideanNorm": norm_rule,
     "MatMul": matmul_rule,
-    **dict.fromkeys(_BILINEAR, middle_rule),
+    **dict.fromkeys(TYPES["bilinear"], middle_rule),
     "Maximum": choice_rule(tf.greater_equal),
     "Minimum": choice_rule(tf.less_equal),
     "SelectV2": select_rule,

@@ -172,7 +172,7 @@ def _cancels(op):
     source = op.inputs[0].op
     while source.type in _CARRIERS:  # of a Select, what is not finite is replaced by 0
         source = source.inputs[1 if source.type.startswith("Select") else 0].op
-    if source.type not in ("Max", "Min", "Maximum", "Minimum"):
+    if source.type not in ("Max", "Min", "Maximum", "Minimum", "Relu"):
         return False
     differences = [
         reader.outputs[0]
@@ -188,7 +188,7 @@ def _cancels(op):
     return any(
         reader.type in TYPES["sums"]
         for exps in exponentials
-        for reader in readers_of(exps, _CARRIERS | {"Mul"})
+        for reader in readers_of(exps, _CARRIERS | {"ConcatV2", "Mul", "Pack"})
     )
 
 

@@ -83,41 +83,31 @@ class Points:
 
         Error sits where units switch, where attention, probabilities and the output move, and where
         what the network divides by moves in logarithm: behind a normalization that is flat at one end
-        of the path everything may happen within a millionth of it. A few looks at the network on the
+        of the path everything may happen within a millionth of it. A few probes of the network on the
         path tell where that is.
         """
         if self.steps == 1:
             return
-        groups, many = {}, self.steps >= LEAST_GRADED
+        subgraph, many = self.path.subgraph, self.steps >= LEAST_GRADED
 
         def some(seen, ops):
-            readers = find_readers(self.path.subgraph, seen, ops)
+            readers = find_readers(subgraph, seen, ops)
             return readers[:: len(readers) // MOST_READ + 1]
 
+        groups = {}  # name -> groups of readers; what a group sees counts together
         if self.secant:
-            groups["switches"] = (
-                [readers] if (readers := some(switches_of, self.path.subgraph.reached)) else []
-            )
-            groups["softmaxes"] = (
-                [[reader] for reader in find_readers(self.path.subgraph, movers_of, self.path.subgraph.rest)]
-                if many
-                else []
-            )
+            groups["switches"] = [some(switches_of, subgraph.reached)]
+            groups["softmaxes"] = [[r] for r in find_readers(subgraph, movers_of, subgraph.rest) if many]
         if self.mixed:
-            groups["states"] = [readers] if (readers := some(states_of, self.path.subgraph.kinks)) else []
+            groups["states"] = [some(states_of, subgraph.kinks)]
         if self.graded or (self.mixed and many):
-            groups["outputs"] = [
-                [reader_of(self.path.subgraph, y, 0)]
-                for y in self.path.subgraph.ys
-                if y.shape.rank is not None
-            ]
-        groups["norms"] = [[reader] for reader in some(norms_of, self.path.subgraph.rest)]
-        if not any(groups.values()) or (self.graded and self.path.subgraph.jumps and not groups["norms"]):
+            groups["outputs"] = [[reader_of(subgraph, y, 0)] for y in subgraph.ys if y.shape.rank is not None]
+        groups["norms"] = [[reader] for reader in some(norms_of, subgraph.rest)]
+        groups = {name: found for name, parts in groups.items() if (found := [p for p in parts if p])}
+        if not groups or (self.graded and subgraph.jumps and "norms" not in groups):
             return  # by jumps alone, no nodes are better than others
-        self.bins = _bins(
-            MOVE_PROBES if groups.get("outputs") else SWITCH_PROBES if groups.get("softmaxes") else 1,
-            bool(groups["norms"]),
-        )
+        many = MOVE_PROBES if "outputs" in groups else SWITCH_PROBES if "softmaxes" in groups else 1
+        self.bins = _bins(many, "norms" in groups)
         seen = probe(self.path, self.bins, groups, self.limit)
         if self.mixed:
             self.switching = _switching(seen.get("switches", []) + seen.get("states", []))
@@ -202,7 +192,7 @@ class Points:
 
 
 class Bins:
-    """Parts of the path, with a look at the network at the beginning of every `size` of them."""
+    """Parts of the path, with a probe of the network at the beginning of every `size` of them."""
 
     def __init__(self, widths, probes, tails=False):
         self.widths, self.probes, self.size, self.tails = widths, probes, len(widths) // probes, tails
@@ -276,7 +266,7 @@ class Maps(NamedTuple):
 BINS = 64
 SWITCH_PROBES = 4
 MOVE_PROBES = 8
-TAIL = 1 / 8  # what of the path at each end is looked at in geometric steps, if need be
+TAIL = 1 / 8  # what of the path at each end is probed in geometric steps, if need be
 TAILS = (28, 21, 15, 10, 6, 3, 0)  # their depths in nats
 TAIL_SIZE = 4
 NATS = 3.0  # movement of a norm in logarithm that earns it half of the points
@@ -305,7 +295,7 @@ def _crossings(seen, size):
     low, high = tf.minimum(before, after), tf.maximum(before, after)
     crosses = (low < 0) & (high > 0)
     if probes > 1:
-        # What is zero at a look crosses on both sides of it.
+        # What is zero at a probe crosses on both sides of it.
         # (Padded as a number: TensorFlow Lite of TensorFlow 2.12 pads no booleans.)
         through = tf.cast(tf.equal(seen[1:-1], 0) & (seen[:-2] * seen[2:] < 0), tf.int32)
         through = tf.pad(through, [[1, 1], [0, 0], [0, 0]]) > 0
@@ -322,7 +312,7 @@ def _crossings(seen, size):
 
 
 def _moves(seen):
-    """Tensors `[L + 1, B, units]` -> `[tensors, B, L]`: how far units move from look to look, in the mean."""
+    """Tensors `[L + 1, B, units]` -> `[tensors, B, L]`: how far units move between probes, in the mean."""
     units = [t.shape.as_list()[2] for t in seen]
     units = tf.stack([tf.shape(t)[2] for t in seen]) if None in units else units
     both = tf.concat(seen, 2)

@@ -56,7 +56,7 @@ def probe(path, bins, groups, limit):
         copies = 1
     blocks = -(-probes // copies)
 
-    def look(index):
+    def at_block(index):
         at = tf.minimum(index * copies + tf.range(copies), probes - 1)
         alphas = [tf.gather(end, at) for end in ends]
         values = subgraph.values(subgraph.frontier, path.at(alphas, copies), copies)
@@ -68,11 +68,11 @@ def probe(path, bins, groups, limit):
         return [tf.reshape(part, with_features([copies, path.batch], part)) for part in parts]
 
     if isinstance(blocks, int) and (blocks == 1 or not subgraph.loopable):
-        seen = [tf.concat(parts, 0) for parts in zip(*map(look, range(blocks)))]
+        seen = [tf.concat(parts, 0) for parts in zip(*map(at_block, range(blocks)))]
     else:
         units = [sum(widths)] if joint else widths
         specs = [tf.TensorSpec([None, subgraph.rows, width], dtype) for width in units]
-        stacks = map_range(look, 0, blocks, specs)
+        stacks = map_range(at_block, 0, blocks, specs)
         seen = [tf.reshape(t, tf.concat([[blocks * copies], tf.shape(t)[2:]], 0)) for t in stacks]
         seen = [restore_shape(t, [None, subgraph.rows, width]) for t, width in zip(seen, units)]
     seen = [restore_shape(t[:probes], [probes, *t.shape.as_list()[1:]]) for t in seen]
@@ -80,7 +80,7 @@ def probe(path, bins, groups, limit):
     return {name: [t for n, t in zip(names, seen) if n == name] for name in names}
 
 
-SAMPLE = 1024  # units of a group of ops; about twice as many are looked at, at most
+SAMPLE = 1024  # units of a group of ops; about twice as many are read, at most
 
 
 def switches_of(op, varying):

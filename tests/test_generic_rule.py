@@ -295,12 +295,20 @@ def of_two(z):
     return top + tf.math.log(tf.exp(z[:, 0] - top) + tf.exp(z[:, 1] - top))
 
 
+def softplus(z, positive, total):
+    top = tf.stop_gradient(positive(z))
+    return tf.reduce_sum(top + tf.math.log(total(tf.exp(z - top), tf.exp(-top))), 1)
+
+
 STOPPED = {
     "logsumexp": lambda z: tf.reduce_logsumexp(z, 1),
     "softmax": softmax,
     "softmax at a temperature": lambda z: softmax(z / 2) * tf.constant([1.0, 0, 1, 1, 1, 1], z.dtype),
     "log softmax": log_softmax,
     "logaddexp": of_two,
+    "softplus": lambda z: softplus(z - 1, lambda z: tf.maximum(z, 0), tf.add),
+    "softplus of a relu": lambda z: softplus(z - 1, tf.nn.relu, tf.add),
+    "softplus by a stack": lambda z: softplus(z - 1, tf.nn.relu, lambda *t: tf.reduce_sum(tf.stack(t), 0)),
 }
 
 

@@ -62,3 +62,21 @@ def positive(tensor):
 
 def row_sum(tensor):
     return tf.reduce_sum(tensor, axis=-1, keepdims=True)
+
+
+def map_range(function, start, stop, like):
+    """Stacks what `function(i)` returns (a list of tensors like `like`) for a range of `i`."""
+    arrays = [tf.TensorArray(t.dtype, stop - start, element_shape=t.shape) for t in like]
+
+    def body(i, arrays):
+        parts = function(i)
+        return i + 1, [a.write(i - start, tf.cast(p, a.dtype)) for a, p in zip(arrays, parts)]
+
+    _, arrays = tf.while_loop(
+        lambda i, _: i < stop,
+        body,
+        (tf.constant(start), arrays),
+        parallel_iterations=1,
+        maximum_iterations=stop - start,
+    )
+    return [a.stack() for a in arrays]

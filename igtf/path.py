@@ -38,21 +38,3 @@ class Path:
             path = point_between(start, tensor, change, from_start, from_end)
             new.append(merge_rows(path, tensor, copies))
         return new
-
-
-def map_range(function, start, stop, like):
-    """Stacks what `function(i)` returns (a list of tensors like `like`) for a range of `i`."""
-    arrays = [tf.TensorArray(t.dtype, stop - start, element_shape=t.shape) for t in like]
-
-    def body(i, arrays):
-        parts = function(i)
-        return i + 1, [a.write(i - start, tf.cast(p, a.dtype)) for a, p in zip(arrays, parts)]
-
-    _, arrays = tf.while_loop(
-        lambda i, _: i < stop,
-        body,
-        (tf.constant(start), arrays),
-        parallel_iterations=1,
-        maximum_iterations=stop - start,
-    )
-    return [a.stack() for a in arrays]

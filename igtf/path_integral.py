@@ -4,10 +4,10 @@ import numbers
 
 import tensorflow as tf
 
-from igtf.arithmetic import right_pad
+from igtf.arithmetic import map_range, right_pad
 from igtf.backpropagation import Summed, reverse
 from igtf.intervals import Intervals, pair_ends
-from igtf.path import Path, map_range
+from igtf.path import Path
 from igtf.points import Points
 from igtf.replay import replay_ops
 from igtf.secant.table import SECANT_RULES

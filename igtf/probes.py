@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from igtf.arithmetic import map_range
 from igtf.op_types import NORMS, THRESHOLDS, is_kink, varying_slots
-from igtf.path import map_range
 from igtf.replay import replay_ops
 from integrated_gradients_tf import restore_shape, wide_dtype, with_features
 

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from igtf.arguments import flat_grad_ys
-from igtf.arithmetic import sum_features
+from igtf.arithmetic import map_range, sum_features
 from igtf.op_types import LOOPLESS
-from igtf.path import map_range
 from igtf.path_integral import PathIntegral
 from igtf.subgraph import Subgraph
 from igtf.traversal import find_varying, ops_between, unconnected_message

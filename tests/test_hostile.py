@@ -181,7 +181,7 @@ FUNCTIONS = {
     ig.linear_inpterpolation: (lambda s: {"sample": s.x}, {"sample": tensors, "num_steps": number}),
     ig.build_ig: (
         recipe,
-        {"inter": tensors, "stepsize": tensors, "output": tensors, "num_steps": number, "method": word},
+        {"inter": tensors, "stepsize": tensors, "output": tensors, "num_steps": number},
     ),
     ig.integrated_gradients: (
         lambda s: {"ys": s.y, "xs": s.x, "num_steps": 3},

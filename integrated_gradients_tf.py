@@ -36,39 +36,6 @@ MAX_STEPS = 1_000_000
 PANEL = 128  # Gauss-Legendre nodes in one panel: leggauss(5000) would take 15 s and 300 MiB.
 
 
-def _trapezoid(n):
-    weights = np.full(n, 1 / (n - 1))
-    weights[[0, -1]] /= 2
-    return np.linspace(0, 1, n), weights
-
-
-def _gauss_legendre(n):
-    panels = -(-n // PANEL)
-    sizes = [n // panels + (i < n % panels) for i in range(panels)]
-    rules = {size: np.polynomial.legendre.leggauss(size) for size in set(sizes)}
-    points = [(i + (rules[size][0] + 1) / 2) / panels for i, size in enumerate(sizes)]
-    weights = [rules[size][1] / 2 / panels for size in sizes]
-    return np.concatenate(points), np.concatenate(weights)
-
-
-# name -> function of the number of points: (points in [0, 1], weights that sum to 1), float64.
-QUADRATURES = {
-    "riemann_left": lambda n: (np.arange(n) / n, np.full(n, 1 / n)),
-    "riemann_right": lambda n: (np.arange(1, n + 1) / n, np.full(n, 1 / n)),
-    "riemann_middle": lambda n: ((np.arange(n) + 0.5) / n, np.full(n, 1 / n)),
-    "riemann_trapezoid": _trapezoid,
-    "gausslegendre": _gauss_legendre,
-}
-
-
-@functools.lru_cache(maxsize=64)
-def quadrature(num_steps, method):
-    """Points `[S]` in [0, 1] and weights `[S]` of a rule, ascending, as float64 arrays."""
-    points, weights = QUADRATURES[method](num_steps)
-    points.flags.writeable = weights.flags.writeable = False
-    return points, weights
-
-
 @as_it_is
 def linear_interpolation(
     x: Tensors,
@@ -194,6 +161,45 @@ def linear_inpterpolation(sample: Tensors, num_steps: int = 50) -> tuple[Tensors
     return linear_interpolation(sample, num_steps, method="riemann_left")
 
 
+# Quadrature: points and weights ------------------------------------------------------------------
+
+
+def _trapezoid(n):
+    weights = np.full(n, 1 / (n - 1))
+    weights[[0, -1]] /= 2
+    return np.linspace(0, 1, n), weights
+
+
+def _gauss_legendre(n):
+    panels = -(-n // PANEL)
+    sizes = [n // panels + (i < n % panels) for i in range(panels)]
+    rules = {size: np.polynomial.legendre.leggauss(size) for size in set(sizes)}
+    points = [(i + (rules[size][0] + 1) / 2) / panels for i, size in enumerate(sizes)]
+    weights = [rules[size][1] / 2 / panels for size in sizes]
+    return np.concatenate(points), np.concatenate(weights)
+
+
+# name -> function of the number of points: (points in [0, 1], weights that sum to 1), float64.
+QUADRATURES = {
+    "riemann_left": lambda n: (np.arange(n) / n, np.full(n, 1 / n)),
+    "riemann_right": lambda n: (np.arange(1, n + 1) / n, np.full(n, 1 / n)),
+    "riemann_middle": lambda n: ((np.arange(n) + 0.5) / n, np.full(n, 1 / n)),
+    "riemann_trapezoid": _trapezoid,
+    "gausslegendre": _gauss_legendre,
+}
+
+
+@functools.lru_cache(maxsize=64)
+def quadrature(num_steps, method):
+    """Points `[S]` in [0, 1] and weights `[S]` of a rule, ascending, as float64 arrays."""
+    points, weights = QUADRATURES[method](num_steps)
+    points.flags.writeable = weights.flags.writeable = False
+    return points, weights
+
+
+# Arithmetic of rows and steps --------------------------------------------------------------------
+
+
 def widen(tensor):
     return tf.cast(tensor, wide_dtype(tensor.dtype))
 
@@ -295,6 +301,9 @@ def _factors(stepsize, steps):
 def wide_dtype(dtype):
     """The type to accumulate in."""
     return tf.float32 if dtype.size < 4 else dtype
+
+
+# Checks: what came in, what was expected, what to do ---------------------------------------------
 
 
 def check_steps(function, num_steps, method="gausslegendre", methods=tuple(QUADRATURES)):

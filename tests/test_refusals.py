@@ -13,7 +13,6 @@ RNG = np.random.default_rng(3)
 W, V = RNG.normal(scale=0.7, size=(4, 5)).astype(np.float32), RNG.normal(size=(5, 2)).astype(np.float32)
 X = RNG.normal(size=(3, 4)).astype(np.float32)
 STEPS = gauss_legendre(9)
-RANDOM = "random between xs and ys, at op .*training=False.*per_row"
 
 
 # No gradient ----------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Networks of `tf.compat.v1` programs, explained in a Session and by brute force.
 
-`test_graphs.py` calls the cases in its own process. Run as a script, this file starts with
+`test_legacy_graphs.py` calls the cases in its own process. Run as a script, this file starts with
 `tf.compat.v1.disable_v2_behavior()`, which can't be undone in a process, and prints the results as JSON.
 """
 

@@ -20,11 +20,16 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 GRADIENTS, RELEVANCE = "igtf/methods/gradients.py", "igtf/methods/relevance.py"
 PERTURBATION, SAMPLING = "igtf/methods/perturbation.py", "igtf/methods/sampling.py"
-SECANT, RULES, REPLAY = "tests/test_secant.py", "tests/test_rules.py", "tests/test_replay.py"
 RECIPE, AXIOMS = "tests/test_recipe.py", "tests/test_axioms.py"
+ATTRIBUTIONS, CONDUCTANCE = "tests/test_attributions.py", "tests/test_conductance.py"
+PATH_INTEGRAL, POINTS = "tests/test_path_integral.py", "tests/test_points.py"
+SUBGRAPH = "tests/test_subgraph.py"
+SECANT, ELEMENTWISE = "tests/secant/test_secant.py", "tests/secant/test_elementwise.py"
+CHOICES, POOLING = "tests/secant/test_choices.py", "tests/secant/test_pooling.py"
+PRODUCTS, SOFTMAX = "tests/secant/test_products.py", "tests/secant/test_softmax.py"
 OF_GRADIENTS, OF_RELEVANCE = "tests/methods/test_gradients.py", "tests/methods/test_relevance.py"
 OF_PERTURBATION, OF_SAMPLING = "tests/methods/test_perturbation.py", "tests/methods/test_sampling.py"
-CONFORMANCE, HOSTILE, POINTS = "tests/test_conformance.py", "tests/test_hostile.py", "tests/test_points.py"
+CONFORMANCE, HOSTILE = "tests/test_conformance.py", "tests/test_hostile.py"
 
 # (what is broken, file, text, its replacement, tests that notice)
 MUTATIONS = [
@@ -36,42 +41,42 @@ MUTATIONS = [
     ("the path from x to the baseline", "integrated_gradients_tf.py", "as_column(points, tensor), as_column(1 - points, tensor)", "as_column(1 - points, tensor), as_column(points, tensor)", [RECIPE]),
     ("the sign of the step", "integrated_gradients_tf.py", "step = as_column(weights, tensor) * change", "step = as_column(weights, tensor) * -change", [RECIPE]),
     ("the change without the baseline", "igtf/path_integral.py", "(widen(x) - widen(self.path.base[index]))", "widen(x)", [AXIOMS + " -k complete"]),
-    ("the mean over steps forgotten", "igtf/path_integral.py", "            total = total / self.steps\n", "", [REPLAY]),
+    ("the mean over steps forgotten", "igtf/path_integral.py", "            total = total / self.steps\n", "", [ATTRIBUTIONS]),
     ("the last block of steps not cut off", "igtf/points.py", "return points, tf.where(at[:, None] < steps, weights[:, None] * slopes, 0)", "return points, weights[:, None] * slopes", [AXIOMS + " -k blocks"]),
     ("weights of steps forgotten", "igtf/path_integral.py", "shares = self.weights * integral.steps if weighted else tf.ones_like(self.weights)", "shares = tf.ones_like(self.weights)", [AXIOMS + " -k gauss_legendre"]),
-    ("grad_ys forgotten", "igtf/path_integral.py", "share *= tf.cast(weight, y.dtype)", "share *= 1", [REPLAY]),
-    ("stop_gradients forgotten in the replay", "igtf/path_integral.py", "grads = tf.gradients(ys, at, grad_ys=seeds, stop_gradients=at)", "grads = tf.gradients(ys, at, grad_ys=seeds)", [AXIOMS + " -k conductances"]),
-    ("the slope of an op twice", "igtf/intervals.py", "return tf.gradients(out, ins[slot], grad, stop_gradients=ins)[0]", "return tf.gradients(out, ins[slot], 2 * grad, stop_gradients=ins)[0]", [RULES]),
+    ("grad_ys forgotten", "igtf/path_integral.py", "share *= tf.cast(weight, y.dtype)", "share *= 1", [ATTRIBUTIONS]),
+    ("stop_gradients forgotten in the replay", "igtf/path_integral.py", "grads = tf.gradients(ys, at, grad_ys=seeds, stop_gradients=at)", "grads = tf.gradients(ys, at, grad_ys=seeds)", [CONDUCTANCE + " -k conductances"]),
+    ("the slope of an op twice", "igtf/intervals.py", "return tf.gradients(out, ins[slot], grad, stop_gradients=ins)[0]", "return tf.gradients(out, ins[slot], 2 * grad, stop_gradients=ins)[0]", [ELEMENTWISE]),
     ("one adjoint kept where several meet", "igtf/backpropagation.py", "adjoints[ref] = parts = [tf.add_n(parts)]", "adjoints[ref] = parts = parts[:1]", [AXIOMS + " -k complete"]),
-    ("tensors beside the path not repeated", "igtf/subgraph.py", "tf.tile(self.repeated.get(row_input.ref(), row_input), multiples)", "tf.repeat(self.repeated.get(row_input.ref(), row_input), copies, axis=0)", [REPLAY]),
-    ("starts for ends in conductance", "igtf/path_integral.py", "widen(self.intervals.of(t, 1)) - widen(self.intervals.of(t, 0))", "widen(self.intervals.of(t, 0)) - widen(self.intervals.of(t, 1))", [REPLAY, AXIOMS]),
+    ("tensors beside the path not repeated", "igtf/subgraph.py", "tf.tile(self.repeated.get(row_input.ref(), row_input), multiples)", "tf.repeat(self.repeated.get(row_input.ref(), row_input), copies, axis=0)", [SUBGRAPH]),
+    ("starts for ends in conductance", "igtf/path_integral.py", "widen(self.intervals.of(t, 1)) - widen(self.intervals.of(t, 0))", "widen(self.intervals.of(t, 0)) - widen(self.intervals.of(t, 1))", [CONDUCTANCE, AXIOMS]),
     ("Relu's slope at its start only", "igtf/secant/elementwise.py", "return safe_ratio(above(op) + above(other), size0 + size1)", "return safe_ratio(above(op), size0)", [SECANT]),
-    ("Relu6 without its slope at equal ends", "igtf/secant/elementwise.py", "return tf.where(tf.equal(z0, z1), op.slopes(), ratio)", "return ratio", [RULES]),
-    ("the slope of Abs by its size", "igtf/secant/elementwise.py", "return safe_ratio(z0 + z1, tf.abs(z0) + tf.abs(z1))", "return safe_ratio(tf.abs(z0) + tf.abs(z1), z0 + z1)", [RULES]),
-    ("no derivative where a slope cancels", "igtf/secant/elementwise.py", "near = same | (tf.abs(mean * change - gain) <= rounding)", "near = same", [RULES]),
-    ("a product at its start", "igtf/secant/products.py", "means = [p0 if p0 is p1 else (p0 + p1) / 2 for", "means = [p0 for", [RULES]),
-    ("a quotient with the wrong sign", "igtf/secant/products.py", "return -1 / (b0 * b1)", "return 1 / (b0 * b1)", [RULES]),
-    ("ties of Maximum share half", "igtf/secant/choices.py", "            return tf.where(tf.equal(first0, first1), tf.cast(first0, gap0.dtype), crossing)", "            return tf.fill(tf.shape(gap0 + gap1), tf.constant(0.5, gap0.dtype))", [RULES]),
-    ("max pooling by the mean of both ends", "igtf/secant/pooling.py", "share = half_ratio(y0 - tf.gather(z0, won1, batch_dims=1), y1 - tf.gather(z1, won0, batch_dims=1))", "share = tf.ones_like(y0) / 2", [RULES, SECANT]),
-    ("what sums of pooled steps miss left out", "igtf/secant/pooling.py", "[start - moved, stop + moved]", "[start, stop]", [SECANT]),
-    ("what sums of pooled steps miss moved the wrong way", "igtf/secant/pooling.py", "[start - moved, stop + moved]", "[start + moved, stop - moved]", [SECANT]),
-    ("the reduction Max with winners swapped", "igtf/secant/choices.py", "return won1 + half_ratio(gap0, gap1) * (won0 - won1)", "return won0 + half_ratio(gap0, gap1) * (won1 - won0)", [RULES]),
-    ("softmax without its correction", "igtf/secant/softmax.py", "return [mean + missing * direction]", "return [mean]", [RULES]),
-    ("the rule of MatMul dropped", "igtf/secant/table.py", "    \"MatMul\": matmul_rule,\n", "    \"MatMul\": lambda op, other, grads: default_rule(op, None, grads),\n", [RULES]),
-    ("secant points shifted by one", "igtf/points.py", "at = tf.minimum(index * size + tf.range(size + 1), steps)", "at = tf.minimum(index * size + tf.range(1, size + 2), steps)", [SECANT]),
-    ("points where nothing switches", "igtf/points.py", "crosses = (low < 0) & (high > 0)", "crosses = (before < 0) & (after < 0) | (before > 0) & (after > 0)", [SECANT]),
-    ("points where probabilities stand still", "igtf/points.py", "tf.abs(both[1:] - both[:-1])", "1 / (1e-3 + tf.abs(both[1:] - both[:-1]))", [SECANT + " -k gather"]),
-    ("points that are not mirrored", "igtf/points.py", "part = tf.where(before < after, part, size - 1 - part) + size", "part = part + size", [SECANT]),
-    ("auto takes secant for smooth networks", "igtf/path_integral.py", "method = \"secant\" if subgraph.kinks and not subgraph.jumps else \"gausslegendre\"", "method = \"gausslegendre\" if subgraph.kinks else \"secant\"", [SECANT]),
+    ("Relu6 without its slope at equal ends", "igtf/secant/elementwise.py", "return tf.where(tf.equal(z0, z1), op.slopes(), ratio)", "return ratio", [ELEMENTWISE]),
+    ("the slope of Abs by its size", "igtf/secant/elementwise.py", "return safe_ratio(z0 + z1, tf.abs(z0) + tf.abs(z1))", "return safe_ratio(tf.abs(z0) + tf.abs(z1), z0 + z1)", [ELEMENTWISE]),
+    ("no derivative where a slope cancels", "igtf/secant/elementwise.py", "near = same | (tf.abs(mean * change - gain) <= rounding)", "near = same", [ELEMENTWISE]),
+    ("a product at its start", "igtf/secant/products.py", "means = [p0 if p0 is p1 else (p0 + p1) / 2 for", "means = [p0 for", [PRODUCTS]),
+    ("a quotient with the wrong sign", "igtf/secant/products.py", "return -1 / (b0 * b1)", "return 1 / (b0 * b1)", [PRODUCTS]),
+    ("ties of Maximum share half", "igtf/secant/choices.py", "            return tf.where(tf.equal(first0, first1), tf.cast(first0, gap0.dtype), crossing)", "            return tf.fill(tf.shape(gap0 + gap1), tf.constant(0.5, gap0.dtype))", [CHOICES]),
+    ("max pooling by the mean of both ends", "igtf/secant/pooling.py", "share = half_ratio(y0 - tf.gather(z0, won1, batch_dims=1), y1 - tf.gather(z1, won0, batch_dims=1))", "share = tf.ones_like(y0) / 2", [POOLING]),
+    ("what sums of pooled steps miss left out", "igtf/secant/pooling.py", "[start - moved, stop + moved]", "[start, stop]", [POOLING]),
+    ("what sums of pooled steps miss moved the wrong way", "igtf/secant/pooling.py", "[start - moved, stop + moved]", "[start + moved, stop - moved]", [POOLING]),
+    ("the reduction Max with winners swapped", "igtf/secant/choices.py", "return won1 + half_ratio(gap0, gap1) * (won0 - won1)", "return won0 + half_ratio(gap0, gap1) * (won1 - won0)", [CHOICES]),
+    ("softmax without its correction", "igtf/secant/softmax.py", "return [mean + missing * direction]", "return [mean]", [SOFTMAX]),
+    ("the rule of MatMul dropped", "igtf/secant/table.py", "    \"MatMul\": matmul_rule,\n", "    \"MatMul\": lambda op, other, grads: default_rule(op, None, grads),\n", [PRODUCTS]),
+    ("secant points shifted by one", "igtf/points.py", "at = tf.minimum(index * size + tf.range(size + 1), steps)", "at = tf.minimum(index * size + tf.range(1, size + 2), steps)", [POINTS]),
+    ("points where nothing switches", "igtf/points.py", "crosses = (low < 0) & (high > 0)", "crosses = (before < 0) & (after < 0) | (before > 0) & (after > 0)", [POINTS]),
+    ("points where probabilities stand still", "igtf/points.py", "tf.abs(both[1:] - both[:-1])", "1 / (1e-3 + tf.abs(both[1:] - both[:-1]))", [POINTS + " -k gather"]),
+    ("points that are not mirrored", "igtf/points.py", "part = tf.where(before < after, part, size - 1 - part) + size", "part = part + size", [POINTS]),
+    ("auto takes secant for smooth networks", "igtf/path_integral.py", "method = \"secant\" if subgraph.kinks and not subgraph.jumps else \"gausslegendre\"", "method = \"gausslegendre\" if subgraph.kinks else \"secant\"", [PATH_INTEGRAL]),
     ("rows in which nothing switches like the others", "igtf/points.py", "points = [tf.where(self.switching, *pair) for pair in zip(points, nodes)]", "", [POINTS]),
     ("ends of rows in which nothing switches", "igtf/intervals.py", "later = tf.repeat(tf.cast(self.switching, tf.int32), one // rows) * one", "later = tf.repeat(tf.ones([rows], tf.int32), one // rows) * one", [POINTS]),
     ("no way off the ends where values jump", "igtf/points.py", "INSIDE = 1e-6", "INSIDE = 0.0", [POINTS]),
     ("stopped kinks counted", "igtf/subgraph.py", "if op.type not in BARRIERS and any(t.ref() in live for t in op.outputs):", "if any(t.ref() in live for t in op.outputs):", [POINTS]),
     ("jumps not counted", "igtf/subgraph.py", "self.jumps = any(", "self.jumps = False and any(", [POINTS]),
     ("no windows among the maps", "igtf/points.py", "costs = np.concatenate([costs, dense + BENT_COST * rate / steps], 1)", "costs = np.concatenate([costs, dense + 9], 1)", [POINTS]),
-    ("batch norm in training mode let through", "igtf/rows/tracker.py", "        self.refuse(op)\n\n    def refuse", "        return LOST\n\n    def refuse", [REPLAY]),
-    ("dropout let through", "igtf/subgraph.py", "if not fixed or (off is False and not is_conditional(op)):", "if False:", [REPLAY]),
-    ("completeness with the wrong sign", "igtf/attributions.py", "total -= tf.cast(sum_features(change), total.dtype)", "total += tf.cast(sum_features(change), total.dtype)", [REPLAY]),
+    ("batch norm in training mode let through", "igtf/rows/tracker.py", "        self.refuse(op)\n\n    def refuse", "        return LOST\n\n    def refuse", [SUBGRAPH]),
+    ("dropout let through", "igtf/subgraph.py", "if not fixed or (off is False and not is_conditional(op)):", "if False:", [SUBGRAPH]),
+    ("completeness with the wrong sign", "igtf/attributions.py", "total -= tf.cast(sum_features(change), total.dtype)", "total += tf.cast(sum_features(change), total.dtype)", [ATTRIBUTIONS]),
     ("Rescale without its guard", RELEVANCE, "near = tf.abs(change) <= 1e-5", "near = tf.abs(change) < 0", [OF_RELEVANCE]),
     ("the stabilizer of LRP with one sign", RELEVANCE, "tf.where(z >= 0, epsilon, -epsilon)", "epsilon", [OF_RELEVANCE]),
     ("saliency with its sign", GRADIENTS, "result = [tf.abs(grad) for grad in grads]", "result = list(grads)", [OF_GRADIENTS]),

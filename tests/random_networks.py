@@ -5,11 +5,29 @@ layers that follow. Its weights come from its seed, so that the network that a f
 network that failed.
 """
 
+import os
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+
+EXAMPLES = int(os.environ.get("EXAMPLES", 3))
+SEEDS = st.integers(0, 2**16)
+
+
+def check(share=1, **drawn):
+    """A property, without shrinking: a network is small and printed whole."""
+    options = settings(
+        max_examples=max(1, int(EXAMPLES * share)),
+        derandomize=True,
+        deadline=None,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    return lambda test: options(given(**drawn)(test))
 
 
 class Network(NamedTuple):

@@ -4,44 +4,25 @@ Every example draws a network of its own (random_networks.py). A few examples ru
 ones every time; the environment variable EXAMPLES asks for more.
 """
 
-import os
 import re
 import warnings
 from pathlib import Path
 
 import numpy as np
-import pytest
 import random_networks
 import tensorflow as tf
-from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from reference import as_graph
+from random_networks import SEEDS, check
+from reference import as_graph, assert_same, joined
 
 import igtf as ig
 import igtf.methods as methods
 
 v1 = tf.compat.v1
-EXAMPLES = int(os.environ.get("EXAMPLES", 3))
 STEPS = 5
 RULES = ["riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid", "gausslegendre"]
 MIRRORED = {"riemann_left": "riemann_right", "riemann_right": "riemann_left"}
 OUTPUTS = np.array([1.0, -2.0, 0.5])  # no weights that softmax is indifferent to
-
-
-def check(share=1, **drawn):
-    """A property, without shrinking: a network is small and printed whole."""
-    options = settings(
-        max_examples=max(1, int(EXAMPLES * share)),
-        derandomize=True,
-        deadline=None,
-        database=None,
-        phases=[Phase.explicit, Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    return lambda test: options(given(**drawn)(test))
-
-
-SEEDS = st.integers(0, 2**16)
 
 
 # Methods: function of the network's outputs, its inputs and baselines (two lists of tensors) ------------
@@ -139,17 +120,6 @@ def total(parts):
 def size(parts):
     """The largest entry of each row."""
     return np.max([np.abs(part).reshape(len(part), -1).max(1) for part in parts], axis=0)
-
-
-def joined(parts):
-    return np.concatenate([np.reshape(part, [len(part), -1]) for part in parts], axis=1)
-
-
-def assert_same(actual, wanted, tolerance=1e-9, note="", floor=1e-13):
-    actual, wanted = joined(actual), joined(wanted)
-    bound = tolerance * max(np.abs(wanted).max(), np.abs(actual).max()) + floor
-    error = np.abs(actual - wanted).max()
-    assert error <= bound, f"{note}: differs by {error}, allowed are {bound}"
 
 
 # Axioms -----------------------------------------------------------------------------------------------
@@ -490,29 +460,6 @@ def test_neither_blocks_nor_columns_change_a_number(network, seed, static, metho
     assert_same(narrow, columns, 1e-9, floor=1e-12)
     for some in layers:
         assert_same(some, layer, 1e-9, floor=1e-12)
-
-
-@pytest.mark.parametrize("method", ["gausslegendre", "secant"])
-def test_conductances_of_a_layer_and_the_next_do_not_count_a_path_twice(method):
-    random = np.random.RandomState(0)
-    w, v = (tf.constant(random.normal(size=(4, 4))) for _ in range(2))
-    xs, bs = [random.normal(size=(3, 4))], [random.normal(size=(3, 4))]
-
-    def build(xs, bs):
-        first = tf.tanh(xs[0] @ w)
-        second = tf.sigmoid(first @ v)
-        direct, through = tf.reduce_sum(tf.sin(first), 1), tf.reduce_sum(second**2, 1)
-
-        def conductance(ys, layer):
-            return ig.layer_conductance(ys, layer, xs, bs, num_steps=7, method=method)
-
-        return conductance(direct + through, [first, second]), [
-            conductance(direct, first),
-            conductance(through, second),
-        ]
-
-    together, apart = run(build, xs, bs)
-    assert_same(together, apart, 1e-12)
 
 
 # The table of the documentation -----------------------------------------------------------------------

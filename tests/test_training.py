@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from shared_networks import BASELINE, OUT, W2, W, X
 
 import igtf as ig
 
@@ -167,3 +168,75 @@ def test_a_prior_makes_a_network_stop_looking_at_a_feature(train):
     accuracy = [np.mean(train(strength).argmax(1) == MISLEADING[1]) for strength in (0.0, 30.0)]
     # The other features alone, weighted equally as they deserve, are right in 87 of 100 cases.
     assert accuracy[0] < 0.3 and accuracy[1] > 0.75, accuracy
+
+
+# Weights, by every kind of op -----------------------------------------------------------------------
+
+
+class TestTraining:
+    """Attributions in a loss: their gradient with respect to weights, against finite differences."""
+
+    @staticmethod
+    def mlp(x, w):
+        return tf.nn.softmax(tf.nn.relu(tf.tanh(x @ w[:4]) @ W2 + x @ w[:4]) @ OUT)[:, 1]
+
+    @staticmethod
+    def pooled(x, w):
+        image = tf.reshape(tf.pad(x, [[0, 0], [0, 12]]), [-1, 4, 4, 1])
+        image += tf.reshape(x, [-1, 1, 4, 1]) * tf.reshape(x, [-1, 4, 1, 1])
+        h = tf.nn.relu(tf.nn.conv2d(image, tf.reshape(w, [2, 2, 1, 6]), 1, "SAME"))
+        return tf.reduce_sum(tf.nn.max_pool2d(h, 2, 2, "VALID") ** 2, axis=[1, 2, 3])
+
+    @staticmethod
+    def elementwise(x, w):
+        h = x @ w
+        parts = [
+            tf.nn.elu(h),
+            tf.nn.leaky_relu(h),
+            tf.abs(h),
+            tf.sqrt(1 + h**2),
+            tf.maximum(h, 0.3),
+            tf.exp(h / 9),
+        ]
+        return tf.reduce_sum(tf.add_n(parts) / (2 + tf.sin(h)), axis=1)
+
+    @staticmethod
+    def attention(x, w):
+        h = x[:, :, None] * w[None]
+        scores = tf.nn.softmax(tf.matmul(h, h, transpose_b=True) / 2)
+        return tf.reduce_sum(tf.tanh(tf.matmul(scores, h)), axis=[1, 2])
+
+    @pytest.mark.parametrize(
+        "network, method, max_rows, static",
+        [
+            ("mlp", "gausslegendre", None, True),
+            ("mlp", "gausslegendre", 7, False),
+            ("pooled", "gausslegendre", 7, True),
+            ("elementwise", "gausslegendre", None, False),
+            ("attention", "gausslegendre", 7, False),
+            ("mlp", "secant", 7, True),
+            ("pooled", "secant", None, False),
+            ("attention", "secant", 7, False),
+        ],
+    )
+    def test_the_gradient_of_an_attribution_equals_finite_differences(
+        self, network, method, max_rows, static
+    ):
+        network = getattr(self, network)
+        coefficients = RNG.normal(size=(3, 4))
+        direction = RNG.normal(size=(4, 6))
+        signature = [tf.TensorSpec([3 if static else None, 4], tf.float64), tf.TensorSpec([4, 6], tf.float64)]
+
+        @tf.function(input_signature=signature, autograph=False)
+        def loss_and_gradient(x, w):
+            parts = ig.integrated_gradients(
+                network(x, w), x, BASELINE, 3, method, max_rows=max_rows, per_row=[]
+            )
+            loss = tf.reduce_sum(parts * coefficients)
+            return loss, tf.gradients(loss, w)[0]
+
+        gradient = loss_and_gradient(X, W)[1]
+        step = 1e-5
+        ahead, behind = (loss_and_gradient(X, W + s * direction)[0] for s in (step, -step))
+        expected = (ahead - behind) / (2 * step)
+        np.testing.assert_allclose(tf.reduce_sum(gradient * direction), expected, rtol=1e-5, atol=1e-7)

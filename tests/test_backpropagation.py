@@ -343,37 +343,3 @@ def test_what_is_meant_to_be_stopped_is_stopped(name):
     (expected,) = brute_force(gradients, [X], [BASELINE], gauss_legendre(400))
     found, _ = attributions(MEANT[name], X, BASELINE, steps=100)
     assert_close(found, expected, 1e-3)
-
-
-# Layer normalization of Keras 2 ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("static", [True, False], ids=["static", "open"])
-@pytest.mark.parametrize("shape", [(6,), (3, 2)])
-def test_layer_normalization_of_keras_2_is_that_by_hand(shape, static):
-    keras = pytest.importorskip("tf_keras")
-    scale, kernel = np.linspace(0.5, 2, shape[-1]), weights(shape[-1], 4, seed=8)
-    layer = keras.layers.LayerNormalization(epsilon=1e-3, dtype="float64")
-    layer.build([None, *shape])
-    layer.set_weights([scale, scale - 1])
-
-    def by_hand(z):
-        mean = tf.reduce_mean(z, axis=-1, keepdims=True)
-        variance = tf.reduce_mean((z - mean) ** 2, axis=-1, keepdims=True)
-        return (z - mean) / tf.sqrt(variance + 1e-3) * scale + (scale - 1)
-
-    def run(x, baseline):
-        found = []
-        for normalize in (layer, by_hand):
-            y = tf.reduce_sum(tf.nn.relu(normalize(x) @ kernel - 0.1), axis=[*range(1, len(shape) + 1)])
-            found += [
-                ig.integrated_gradients(y, x, baseline, num_steps=n, method=method)
-                for n, method in ((50, "secant"), (400, "gausslegendre"))
-            ]
-        return found
-
-    x, baseline = np.random.RandomState(3).normal(size=(2, 5, *shape))
-    (secant, gauss, by_hand_secant, by_hand_gauss) = as_graph(run, [x, baseline], static)
-    assert_close(secant, by_hand_gauss, 1e-2)
-    assert_close(secant, by_hand_secant, 5e-3)
-    assert_close(gauss, by_hand_gauss, 1e-9)

@@ -1,0 +1,50 @@
+"""Both ends of an interval where the rows of a tensor are not on axis 0."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from shared_networks import explain, inputs, row_sums, weights
+
+
+def time_distributed(x):
+    h = tf.nn.relu(tf.matmul(tf.reshape(x, [-1, 6]), weights(6, 4)) + 0.1)
+    h = tf.reshape(h, [-1, 5, 4])
+    return tf.matmul(
+        tf.reduce_max(tf.nn.relu(h * weights(4, seed=1, scale=1)), axis=1), weights(4, 2, seed=2)
+    )
+
+
+def time_major(x):
+    x = tf.nn.relu(tf.transpose(x, [1, 0, 2]) - 0.2)
+    return tf.matmul(tf.reduce_sum(tf.nn.relu(x * weights(6, seed=1, scale=1)), axis=0), weights(6, 2))
+
+
+def recurrent(x):
+    state = tf.zeros_like(x[:, 0, :4])
+    for now in tf.unstack(tf.transpose(x, [1, 0, 2])):
+        state = tf.nn.relu(tf.matmul(now, weights(6, 4)) + tf.matmul(state, weights(4, 4, seed=1)))
+    return tf.matmul(state, weights(4, 2, seed=2))
+
+
+def dilated(x):
+    h = tf.space_to_batch_nd(x, [2], [[0, 1]])
+    h = tf.nn.relu(tf.nn.conv1d(h, weights(2, 6, 4), 1, "SAME"))
+    h = tf.nn.relu(tf.batch_to_space(h, [2], [[0, 1]]) - 0.2)
+    return tf.matmul(tf.reduce_sum(h, axis=1), weights(4, 2, seed=2))
+
+
+def transposed(x):
+    h = tf.nn.relu(tf.transpose(tf.matmul(tf.reshape(x, [-1, 30]), weights(30, 7))))
+    return tf.transpose(tf.matmul(weights(2, 7, seed=1), h))
+
+
+@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+@pytest.mark.parametrize("rows", [4, 5], ids=lambda n: f"{n} rows of 5 times")
+@pytest.mark.parametrize("network", [time_distributed, time_major, recurrent, dilated, transposed])
+def test_rows_that_leave_axis_0_are_explained_one_by_one(network, rows, dynamic):
+    x, baseline = inputs(rows, 5, 6)
+    found, change = explain(network, x, baseline, num_steps=7, method="secant", dynamic=dynamic)
+    np.testing.assert_allclose(row_sums(found), change, rtol=1e-10, atol=1e-12)
+    for i in range(2):
+        alone, _ = explain(network, x[i : i + 1], baseline[i : i + 1], num_steps=7, method="secant")
+        np.testing.assert_allclose(found[i], alone[0], rtol=1e-9, atol=1e-12)

@@ -70,3 +70,8 @@ def test_pictures_know_no_other_room():
     for name in FILES:
         if name.startswith("igtf.visualization"):
             assert all(module.startswith("igtf.visualization") for module, _, _ in imports(name))
+
+
+def test_no_test_file_is_larger_than_one_can_hold_in_mind():
+    lengths = {path.name: len(path.read_text().splitlines()) for path in ROOT.glob("tests/**/*.py")}
+    assert {name: length for name, length in lengths.items() if length > 500} == {}

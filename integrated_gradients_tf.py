@@ -216,15 +216,21 @@ def change_between(start, end):
 
 
 def with_features(leading, like):
-    """The shape `[*leading, ...]` with the sizes of `like [B, ...]`; what is static takes few nodes."""
-    if like.shape.rank is None or not like.shape[1:].is_fully_defined():
-        return tf.concat([leading, tf.shape(like)[1:]], 0)
-    return [*leading, *like.shape.as_list()[1:]]
+    """The shape `[*leading, ...]` with the sizes of `like [B, ...]`; what is static takes few nodes.
+
+    One of `leading` may be a function, which is asked where that size does not follow from the others.
+    """
+    features = like.shape[1:] if like.shape.rank is not None else tf.TensorShape(None)
+    follows = features.is_fully_defined() and 0 not in features.as_list()
+    leading = [(-1 if follows else size()) if callable(size) else size for size in leading]
+    if features.is_fully_defined():
+        return [*leading, *features.as_list()]
+    return tf.concat([leading, tf.shape(like)[1:]], 0)
 
 
 def split_rows(tensor, copies):
     """`[copies * B, ...]` -> `[copies, B, ...]`."""
-    split = tf.reshape(tensor, with_features([copies, tf.shape(tensor)[0] // copies], tensor))
+    split = tf.reshape(tensor, with_features([copies, lambda: tf.shape(tensor)[0] // copies], tensor))
     if tensor.shape.rank is not None:
         rows = tensor.shape.as_list()[0]
         known = rows is not None and isinstance(copies, int)
@@ -241,7 +247,7 @@ def add_steps(grad, steps):
 
 def merge_rows(tensor, like, copies):
     """`[copies, B, ...]` -> `[copies * B, ...]`."""
-    merged = tf.reshape(tensor, with_features([copies * tf.shape(like)[0]], like))
+    merged = tf.reshape(tensor, with_features([lambda: copies * tf.shape(like)[0]], like))
     if like.shape.rank is not None:
         rows = like.shape.as_list()[0]
         known = rows is not None and isinstance(copies, int)

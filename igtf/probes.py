@@ -134,6 +134,8 @@ def _rows_first(tensor, axis, units, rows):
         tensor = tf.transpose(tensor, [axis, *(i for i in range(tensor.shape.rank) if i != axis)])
     elif units is not None and tensor.shape.rank == 2:
         return tensor
+    if units:
+        return tf.reshape(tensor, [-1, units])
     return tf.reshape(tensor, [rows, tf.size(tensor) // tf.maximum(rows, 1) if units is None else units])
 
 

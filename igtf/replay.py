@@ -42,6 +42,8 @@ def replay_ops(ops, values, keep, copies=1, axis=None, reversible=False):
             outputs = copy_op(rise.type, pooled, rise.node_def.attr, made, rise.name)
         elif op.type in BATCH_NORMS and not op.get_attr("is_training") and _only_first(op):
             outputs = _batch_norm(op, inputs, made)
+        elif _never_acts(op):
+            outputs = inputs[:1]
         elif is_layer_norm(op):
             outputs, plain[op.outputs[0].ref()] = _layer_norm(op, inputs, made, values)
         else:
@@ -91,6 +93,17 @@ def _read(tensor, values):
 
 def _only_first(op):
     return not any(t.consumers() for t in op.outputs[1:])
+
+
+def _never_acts(op):
+    """Whether a maximum with 0 is of what is not below it: the last op of Keras' ReLU with a `max_value`."""
+    if op.type != "Maximum" or op.inputs[1].shape.rank != 0:
+        return False
+    source, least = op.inputs[0].op, tf.get_static_value(op.inputs[1])
+    if source.type == "Minimum" and source.inputs[1].shape.rank == 0:
+        most = tf.get_static_value(source.inputs[1])
+        source = source.inputs[0].op if most is not None and most >= 0 else source
+    return source.type in ("Relu", "Relu6") and least is not None and least <= 0
 
 
 def _batch_norm(op, inputs, made):

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from reference import as_graph, assert_close
+from reference import as_graph, assert_close, brute_force, midpoints, tape_gradients
 from shared_networks import METHODS, explain, inputs, weights
 
 import igtf as ig
+from igtf.traversal import ops_between
 
 # Frozen graphs --------------------------------------------------------------------------------------
 
@@ -51,6 +52,38 @@ def test_a_frozen_graph_without_its_custom_gradients_is_explained_like_the_live_
             ig.integrated_gradients(y[:, 1], feed, baseline, num_steps=5, method=method), {feed: x}
         )
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-13)
+
+
+# A maximum that never acts --------------------------------------------------------------------------
+
+CLIPPED = {  # how often Maximum is in the replay
+    "from 0 to 2": (lambda z: tf.maximum(tf.minimum(tf.nn.relu(z), 2), 0), 0),
+    "above -1": (lambda z: tf.maximum(tf.nn.relu(z), -1), 0),
+    "above 0.3": (lambda z: tf.maximum(tf.minimum(tf.nn.relu(z), 2), 0.3), 1),
+    "down to -1 and up again": (lambda z: tf.maximum(tf.minimum(tf.nn.relu(z), -1) + z, 0), 1),
+    "below something below 0": (lambda z: tf.maximum(tf.minimum(tf.nn.relu(z), -0.5), 0) + z, 1),
+    "of a sigmoid": (lambda z: tf.maximum(tf.tanh(z), 0), 1),
+}
+
+
+@pytest.mark.parametrize("name", CLIPPED)
+def test_a_maximum_with_what_is_never_above_is_left_out(name):
+    clip, count = CLIPPED[name]
+    x = 2 * inputs(6, 12)[0]
+
+    def network(x):
+        return tf.reduce_sum(tf.sin(clip(tf.matmul(x, weights(12, 16)))), 1)
+
+    def build(x):
+        again = ig.graph_replace(network(x), x, 3 * x)
+        made = [op.type for op in ops_between([again], [x])]
+        assert made.count("Maximum") == count
+        return again, network(3 * x), ig.integrated_gradients(network(x), x, num_steps=200, method="secant")
+
+    again, expected, found = as_graph(build, [x], False)
+    np.testing.assert_allclose(again, expected, rtol=1e-12)
+    (exact,) = brute_force(tape_gradients(network), [x], [0.0], midpoints(4000))
+    assert_close(found, exact, 2e-3)
 
 
 # Layer normalization of Keras 2 ---------------------------------------------------------------------

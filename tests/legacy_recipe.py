@@ -14,7 +14,7 @@ if __name__ == "__main__":
 
 import tf_slim as slim  # noqa: E402
 
-import igtf as ig  # noqa: E402
+import integrated_gradients_tf as ig  # noqa: E402
 
 
 def plain_fully_connected(inputs, num_outputs, activation_fn):
@@ -96,3 +96,4 @@ if __name__ == "__main__":
             for key, value in program(layers, spelling).items()
         },
     )
+    assert "igtf" not in sys.modules

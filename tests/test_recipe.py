@@ -5,6 +5,7 @@ import doctest
 import importlib
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -40,11 +41,15 @@ class TestTheOriginalProgram:
     def results(self, request, tmp_path_factory):
         if request.param == "in this process":
             return legacy_recipe.program
-        path = tmp_path_factory.mktemp("legacy") / "results.npz"
-        repository = str(pathlib.Path(__file__).parent.parent)
+        # With the one file beside it, and nothing else of ours.
+        folder = tmp_path_factory.mktemp("legacy")
+        path, program = folder / "results.npz", folder / "program.py"
+        shutil.copy(legacy_recipe.__file__, program)
+        shutil.copy(pathlib.Path(__file__).parent.parent / "integrated_gradients_tf.py", folder)
         done = subprocess.run(
-            [sys.executable, legacy_recipe.__file__, str(path)],
-            env={**os.environ, "PYTHONPATH": repository},
+            [sys.executable, str(program), str(path)],
+            env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+            cwd=folder,
             capture_output=True,
             text=True,
         )

@@ -64,6 +64,22 @@ def row_sum(tensor):
     return tf.reduce_sum(tensor, axis=-1, keepdims=True)
 
 
+def repeat(times, step, values):
+    """`step(i, *values)`, one after the other; only the last values are kept."""
+    shapes = [value.shape for value in values]
+
+    def body(i, *values):
+        return i + 1, *map(restore_shape, step(i, *values), shapes)
+
+    return tf.while_loop(
+        lambda i, *_: i < times,
+        body,
+        (tf.constant(0), *values),
+        parallel_iterations=1,
+        maximum_iterations=times,
+    )[1:]
+
+
 def map_range(function, start, stop, like):
     """Stacks what `function(i)` returns (a list of tensors like `like`) for a range of `i`."""
     arrays = [tf.TensorArray(t.dtype, stop - start, element_shape=t.shape) for t in like]

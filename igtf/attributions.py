@@ -211,7 +211,7 @@ def layer_conductance(
         subgraph = Subgraph(function, ys, xs, per_row, through=layers)
         for tensor, given in zip(subgraph.layers, layers):
             if tensor.ref() not in subgraph.varying:
-                raise ValueError(unconnected_message(function, [given], subgraph.xs, "layer", "xs"))
+                raise ValueError(unconnected_message(function, [given], subgraph.xs, "layer"))
         met = {t.ref() for op in ops_between(subgraph.ys, subgraph.layers) for t in op.inputs}
         met.update(y.ref() for y in subgraph.ys)
         for (first, one), (second, other) in itertools.permutations(zip(layers, subgraph.layers), 2):

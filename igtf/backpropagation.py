@@ -78,7 +78,7 @@ def backpropagate(
     made = ops_between(flat_ys, flat_xs)
     inside = {x.ref() for x in flat_xs} | {t.ref() for op in made for t in op.outputs}
     if not any(y.ref() in inside for y in flat_ys):
-        raise ValueError(unconnected_message(function, flat_ys, flat_xs, "ys", "xs"))
+        raise ValueError(unconnected_message(function, flat_ys, flat_xs))
     if other is None:
         ends = [(op, OpEnd(op), None) for op in group_ops(made)]
     else:

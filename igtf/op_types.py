@@ -15,10 +15,10 @@
     norm:i               input i stands in a denominator, under a root or a logarithm
     rising               elementwise and rising, so that max pooling may come before it
     monotonic, threshold what a random draw may pass through to a decision, and what decides
-    equality, comparison conditions that flip at single points, and others
+    equality             conditions that flip at single points
     carrier, sums        what hands values on unchanged, and what adds them up
     input, random        placeholders and their like; draws (uniform, normal)
-    call, loop, branch   of functions; frame, loopless: control flow of TensorFlow 1; opaque: ops are within
+    call, loop, branch   of functions; frame, loopless: control flow of TensorFlow 1
 """
 
 import numpy as np
@@ -64,7 +64,7 @@ FACTS = {
         Atan2 ClipByValue Igamma Igammac MulNoNan NextAfter Polygamma Xdivy Xlog1py Xlogy Zeta
     """,
     "broadcasting sums affine:all": "AddN",
-    "broadcasting threshold comparison": "Greater GreaterEqual Less LessEqual",
+    "broadcasting threshold": "Greater GreaterEqual Less LessEqual",
     "reduction": "ArgMax ArgMin EuclideanNorm Prod",
     "reduction repeatable": "All Any",
     "reduction repeatable kink": "Max Min",
@@ -124,7 +124,7 @@ FACTS = {
     "image linear:0": "ExtractImagePatches ResizeBicubic ScaleAndTranslate",
     "image ranks": "Dilation2D",
     "batch_norm affine:0": "FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3",
-    "branch opaque shape_slots:1-": "If StatelessIf",
+    "branch shape_slots:1-": "If StatelessIf",
     "call": "PartitionedCall StatefulPartitionedCall",
     "carrier": "Select",
     "carrier affine:0": "ExpandDims Squeeze",
@@ -137,8 +137,8 @@ FACTS = {
         QueueDequeueUpToV2
     """,
     "kink": "MaxPoolV2",
-    "loop opaque shape_slots:0-": "StatelessWhile While",
-    "loopless opaque": "Merge RefMerge RefSwitch Switch",
+    "loop shape_slots:0-": "StatelessWhile While",
+    "loopless": "Merge RefMerge RefSwitch Switch",
     "makes:0": "EmptyTensorList TensorListReserve",
     "makes:1": "Range",
     "normal": """
@@ -188,7 +188,8 @@ NORMS = {kind: slots[0] for kind, slots in TYPES["norm"].items()}
 MAKERS = {kind: slots[0] for kind, slots in TYPES["makes"].items()}
 SHAPE_SLOTS = TYPES["shape_slots"]
 CALLS, LOOPS, BRANCHES = (set(TYPES[word]) for word in ("call", "loop", "branch"))
-FRAMES, LOOPLESS, OPAQUE = TYPES["frame"], TYPES["loopless"], TYPES["opaque"]
+FRAMES, LOOPLESS = TYPES["frame"], set(TYPES["loopless"])
+OPAQUE = LOOPS | BRANCHES | LOOPLESS  # ops are within, or may not run
 SHAPES, LIKES = set(TYPES["shape"]), set(TYPES["like"])
 BARRIERS = SHAPES | LIKES | {"StopGradient"}
 BATCH_NORMS, INPUTS = TYPES["batch_norm"], TYPES["input"]
@@ -249,7 +250,7 @@ def _is_equality(condition, varying):
         tensor = stack.pop()
         if tensor.ref() in varying and tensor.ref() not in found and tensor.op.type not in TYPES["equality"]:
             found.add(tensor.ref())
-            if tensor.dtype.is_floating or not tensor.op.inputs or tensor.op.type in TYPES["comparison"]:
+            if tensor.dtype.is_floating or not tensor.op.inputs or tensor.op.type in TYPES["threshold"]:
                 return False
             stack.extend(tensor.op.inputs)
     return True

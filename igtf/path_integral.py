@@ -4,7 +4,7 @@ import numbers
 
 import tensorflow as tf
 
-from igtf.arithmetic import map_range, right_pad
+from igtf.arithmetic import map_range, repeat, right_pad
 from igtf.backpropagation import Summed, reverse
 from igtf.intervals import Intervals, pair_ends
 from igtf.path import Path
@@ -126,7 +126,6 @@ class PathIntegral:
         """Nodes that do not depend on the step."""
         subgraph = self.subgraph
         self.path = Path(subgraph, self.starts)
-        self.batch = self.path.batch
         # With shared ends, K steps take K + 1 points; where rows leave axis 0, two copies of K.
         self.shared = self.secant and subgraph.stacked
         self.per_block = self._steps_per_block()
@@ -142,7 +141,7 @@ class PathIntegral:
         if not known and not self.subgraph.loopable:
             return -(-self.steps // 8)
         larger, smaller = (max, min) if known else (tf.maximum, tf.minimum)
-        rows = larger(1, self.batch * ends)
+        rows = larger(1, self.path.batch * ends)
         if self.strict:
             most = self.limit // rows - int(self.shared)  # the point that a block shares with the next one
         else:
@@ -169,16 +168,7 @@ class PathIntegral:
                     totals = _add_all(totals, add(Block(self, i)))
             return totals
 
-        def body(i, *totals):
-            return (i + 1, *_add_all(totals, add(Block(self, i))))
-
-        return tf.while_loop(
-            lambda i, *_: i < blocks,
-            body,
-            (tf.constant(0), *zeros),
-            parallel_iterations=1,
-            maximum_iterations=blocks,
-        )[1:]
+        return repeat(blocks, lambda i, *totals: _add_all(totals, add(Block(self, i))), zeros)
 
     def _pull_back(self, sums, units=None):
         """From the frontier to `xs`, once: the frontier is affine in `xs`."""
@@ -243,7 +233,7 @@ def _choose_method(subgraph, method):
 
 
 class Block:
-    """Some steps of a integral: the network replayed on their points."""
+    """Some steps of an integral: the network replayed on their points."""
 
     def __init__(self, integral, index):
         self.integral, self.index, subgraph = integral, index, integral.subgraph

@@ -134,9 +134,9 @@ def _rows_first(tensor, axis, units, rows):
         tensor = tf.transpose(tensor, [axis, *(i for i in range(tensor.shape.rank) if i != axis)])
     elif units is not None and tensor.shape.rank == 2:
         return tensor
-    if units:
-        return tf.reshape(tensor, [-1, units])
-    return tf.reshape(tensor, [rows, tf.size(tensor) // tf.maximum(rows, 1) if units is None else units])
+    if units is None:
+        return tf.reshape(tensor, [rows, tf.size(tensor) // tf.maximum(rows, 1)])
+    return tf.reshape(tensor, [-1 if units else rows, units])
 
 
 def _sampled(units):

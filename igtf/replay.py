@@ -65,7 +65,7 @@ def _keep_shape(old, new, axis, copies):
         return
     shape = old.shape.as_list()
     if axis is not None and axis != UNKNOWN:
-        shape[axis] = shape[axis] and copies and int(shape[axis] * copies)
+        shape[axis] = shape[axis] and copies and shape[axis] * copies
     new.set_shape(shape)
 
 
@@ -178,5 +178,5 @@ def _scale_shape(op, shape, copies):
     if value is None or before is None or value[0] == -1 or value[0] != before[0]:
         return shape
     value = np.array(value)
-    value[0] = int(value[0] * copies)
+    value[0] *= copies
     return tf.constant(value, shape.dtype)

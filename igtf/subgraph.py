@@ -215,7 +215,7 @@ class Subgraph:
                 "suppression."
             )
         if not any(y.ref() in smooth for y in self.ys):
-            raise ValueError(unconnected_message(self.function, self.ys, self.xs, "ys", "xs"))
+            raise ValueError(unconnected_message(self.function, self.ys, self.xs))
 
     def check_rows(self):
         for y in self.ys:

@@ -128,14 +128,14 @@ def readers_of(tensor, through):
     return list(found)
 
 
-def unconnected_message(function, ys, xs, ys_argument, xs_argument):
+def unconnected_message(function, ys, xs, ys_argument="ys"):
     """The message for outputs without a gradient to the inputs."""
-    names = f"{ys_argument} {[y.name for y in ys]} to {xs_argument} {[x.name for x in xs]}"
+    names = f"{ys_argument} {[y.name for y in ys]} to xs {[x.name for x in xs]}"
     ops = ops_between(ys, xs)
     if not ops:
         return (
-            f"{function}: no path leads from {names}, expected {ys_argument} to be computed from "
-            f"{xs_argument}. Pass the very tensor that the network was called on."
+            f"{function}: no path leads from {names}, expected {ys_argument} to be computed from xs. "
+            "Pass the very tensor that the network was called on."
         )
     ids = [op for op in ops if op.outputs and op.outputs[0].dtype.is_integer and op.type == "Cast"]
     flat = [op for op in ops if op.type in FLAT]

@@ -17,7 +17,6 @@ __all__ = [
     "is_int",
     "per_input",
     "positive",
-    "repeat",
     "score",
     "seed_of",
     "shape_of",
@@ -39,7 +38,7 @@ def black_box(function, ys, xs, grad_ys):
     subgraph.check_rows()
     reached = {x.ref() for x in subgraph.xs} | {t.ref() for op in subgraph.ops for t in op.outputs}
     if not any(y.ref() in reached for y in subgraph.ys):
-        raise ValueError(unconnected_message(function, subgraph.ys, subgraph.xs, "ys", "xs"))
+        raise ValueError(unconnected_message(function, subgraph.ys, subgraph.xs))
     return subgraph, flat_grad_ys(function, subgraph, ys, grad_ys)
 
 
@@ -49,22 +48,6 @@ def score(subgraph, ys, weights):
     parts = [y if weight is None else y * weight for y, weight in zip(ys, weights)]
     total = tf.add_n([tf.cast(sum_features(part), dtype) for part in parts])
     return restore_shape(total, [subgraph.rows])
-
-
-def repeat(times, step, values):
-    """`step(i, *values)`, one after the other; only the last values are kept."""
-    shapes = [value.shape for value in values]
-
-    def body(i, *values):
-        return i + 1, *map(restore_shape, step(i, *values), shapes)
-
-    return tf.while_loop(
-        lambda i, *_: i < times,
-        body,
-        (tf.constant(0), *values),
-        parallel_iterations=1,
-        maximum_iterations=times,
-    )[1:]
 
 
 def seed_of(function, seed):

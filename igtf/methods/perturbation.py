@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from igtf.arithmetic import right_pad
+from igtf.arithmetic import repeat, right_pad
 from igtf.methods.common import (
     black_box,
     in_dtype_of,
     is_int,
     per_input,
     positive,
-    repeat,
     score,
     seed_of,
     shape_of,

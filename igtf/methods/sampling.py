@@ -5,13 +5,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from igtf.arithmetic import right_pad
+from igtf.arithmetic import repeat, right_pad
 from igtf.methods.common import (
     black_box,
     differentiable,
     in_dtype_of,
     positive,
-    repeat,
     seed_of,
     shape_of,
     uniform,

@@ -5,13 +5,13 @@
 """
 
 from igtf.attributions import (
-    convergence_delta,
     integrated_gradients,
     integrated_jacobian,
     layer_conductance,
     path_gradients,
 )
 from igtf.backpropagation import backpropagate
+from igtf.convergence import attribution_error, convergence_delta
 from igtf.methods import (
     deeplift,
     epsilon_lrp,
@@ -27,6 +27,7 @@ from integrated_gradients_tf import build_ig, linear_inpterpolation, linear_inte
 
 __all__ = [
     "Explainer",
+    "attribution_error",
     "backpropagate",
     "build_ig",
     "convergence_delta",

@@ -64,15 +64,18 @@ def row_sum(tensor):
     return tf.reduce_sum(tensor, axis=-1, keepdims=True)
 
 
-def repeat(times, step, values):
-    """`step(i, *values)`, one after the other; only the last values are kept."""
+def repeat(times, step, values, going=None):
+    """`step(i, *values)`, one after the other while `going(*values)`; only the last values are kept."""
     shapes = [value.shape for value in values]
+
+    def goes_on(i, *values):
+        return i < times if going is None else (i < times) & going(*values)
 
     def body(i, *values):
         return i + 1, *map(restore_shape, step(i, *values), shapes)
 
     return tf.while_loop(
-        lambda i, *_: i < times,
+        goes_on,
         body,
         (tf.constant(0), *values),
         parallel_iterations=1,

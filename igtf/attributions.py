@@ -11,8 +11,10 @@ import tensorflow as tf
 
 from igtf.arguments import flat_grad_ys
 from igtf.arithmetic import map_range, sum_features
+from igtf.levels import find_levels
 from igtf.op_types import LOOPLESS
 from igtf.path_integral import PathIntegral
+from igtf.refinement import refine
 from igtf.subgraph import Subgraph
 from igtf.traversal import find_varying, ops_between, unconnected_message
 from integrated_gradients_tf import (
@@ -21,7 +23,6 @@ from integrated_gradients_tf import (
     as_it_is,
     change_between,
     check_steps,
-    check_structure,
     describe,
     flat_baselines,
     flat_inputs,
@@ -29,7 +30,6 @@ from integrated_gradients_tf import (
     quadrature,
     restore_shape,
     wide_dtype,
-    widen,
 )
 
 
@@ -38,11 +38,13 @@ def integrated_gradients(
     ys: Tensors,
     xs: Tensors,
     baselines: Baselines = None,
-    num_steps: int = 50,
+    num_steps: int | None = None,
     method: str = "auto",
     grad_ys: Tensors | None = None,
     per_row: Sequence[tf.Tensor] | None = None,
     max_rows: int | None = None,
+    tolerance: float | None = None,
+    return_error: bool = False,
     name: str = "integrated_gradients",
 ) -> Tensors:
     """Attributes `ys` to `xs`, two tensors of a graph that already exists.
@@ -62,7 +64,8 @@ def integrated_gradients(
         embeddings, hidden layers.
       baselines: where the path starts: `None` (zeros), a scalar, or a tensor that broadcasts to
         `xs`. With structured `xs`: one scalar for all, or the same structure.
-      num_steps: number of steps `S`, 1 to 1,000,000.
+      num_steps: number of steps `S`, 1 to 1,000,000; the most to take if there is a `tolerance`. `None`
+        stands for 50, and for 640 with a tolerance.
       method: `"auto"`, `"secant"`, `"gausslegendre"`, `"riemann_left"`, `"riemann_right"`,
         `"riemann_middle"` or `"riemann_trapezoid"`. `"secant"` is complete by construction at any
         number of steps; its points are close where units switch, where what the network divides by
@@ -81,6 +84,15 @@ def integrated_gradients(
         it, such as the noise of a sampled code, is held as the run draws it.
       max_rows: the most rows to run through the network at once (at least `B`; `2 * B` for
         `"secant"`). `None` adapts to the size of a row.
+      tolerance: the relative error that the attributions of a row may have, 0 to 1, such as 0.01: steps
+        begin with 5 to 9 and double (`"riemann_middle"`: triple) until the estimated error is at most that,
+        or `num_steps` would be exceeded. What one rule of Riemann has summed up, the next one continues.
+        Rows that are done cost nothing more where the batch size is open; where it is fixed, or under
+        XLA, all rows are run until the last one is done, and keep what they had when they were. Float16
+        and bfloat16 cannot be right to less than some units of theirs, 1e-3 and 1e-2.
+      return_error: whether to return `(attributions, errors, steps)`: the estimated relative errors `[B]`
+        (as `attribution_error`), and how many steps each row took, int32 `[B]`. Without a tolerance it
+        costs half as much again, for the attributions of half as many steps to compare with.
       name: name scope of the nodes.
 
     Returns:
@@ -96,6 +108,7 @@ def integrated_gradients(
 
     Raises:
       TypeError: a tensor is eager, a KerasTensor or not floating, or `num_steps` is no int.
+      ValueError: `tolerance` is not from 0 to 1, or `num_steps` leaves nothing to compare with.
       ValueError: no differentiable path from `xs` to `ys`; rows are mixed or random in between
         (training mode); arguments that do not fit together.
       tf.errors.InvalidArgumentError: in the run, where only the run can tell: tensors with one entry per
@@ -109,12 +122,13 @@ def integrated_gradients(
     >>> f(tf.constant([[3.0, 1.0]])).numpy().round(4).tolist()
     [[1.5, 0.5]]
     """
+    function = "integrated_gradients"
     with tf.name_scope(name):
-        subgraph = Subgraph("integrated_gradients", ys, xs, per_row)
-        integral = PathIntegral(subgraph, xs, baselines, num_steps, method, max_rows)
-        weights = flat_grad_ys("integrated_gradients", subgraph, ys, grad_ys)
-        result = integral.attributions(weights)
-    return tf.nest.pack_sequence_as(xs, result)
+        subgraph = Subgraph(function, ys, xs, per_row)
+        levels = find_levels(function, num_steps, method, tolerance, return_error)
+        integral = PathIntegral(subgraph, xs, baselines, levels, max_rows)
+        weights = flat_grad_ys(function, subgraph, ys, grad_ys)
+        return _packed(xs, refine(integral, PathIntegral.attributions, weights), return_error)
 
 
 @as_it_is
@@ -122,10 +136,12 @@ def integrated_jacobian(
     ys: tf.Tensor,
     xs: Tensors,
     baselines: Baselines = None,
-    num_steps: int = 50,
+    num_steps: int | None = None,
     method: str = "auto",
     per_row: Sequence[tf.Tensor] | None = None,
     max_rows: int | None = None,
+    tolerance: float | None = None,
+    return_error: bool = False,
     name: str = "integrated_jacobian",
 ) -> Tensors:
     """Attributes every output unit to `xs`: all classes from one forward replay.
@@ -133,6 +149,8 @@ def integrated_jacobian(
     Args:
       ys: tensor `[B, C]` with a static `C`.
       xs, baselines, num_steps, method, per_row, max_rows: as for `integrated_gradients`.
+      tolerance, return_error: likewise; errors are those of each column, `[B, C]`, and a row is done when
+        all of its columns are.
       name: name scope of the nodes.
 
     Returns:
@@ -156,11 +174,11 @@ def integrated_jacobian(
                 f"{function}: ys has shape {getattr(ys, 'shape', describe(ys))}, expected one tensor "
                 "[B, C] with a static C. Reshape it, or set C with ys.set_shape([None, C])."
             )
-        integral = PathIntegral(
-            subgraph, xs, baselines, num_steps, method, max_rows, outputs=ys.shape.as_list()[1]
-        )
-        result = integral.jacobian()
-    return tf.nest.pack_sequence_as(xs, result)
+        units = ys.shape.as_list()[1]
+        levels = find_levels(function, num_steps, method, tolerance, return_error)
+        integral = PathIntegral(subgraph, xs, baselines, levels, max_rows, outputs=units)
+        found = refine(integral, lambda part, _: part.jacobian(), [None], units)
+        return _packed(xs, found, return_error)
 
 
 @as_it_is
@@ -169,11 +187,13 @@ def layer_conductance(
     layer: Tensors,
     xs: Tensors,
     baselines: Baselines = None,
-    num_steps: int = 50,
+    num_steps: int | None = None,
     method: str = "auto",
     grad_ys: Tensors | None = None,
     per_row: Sequence[tf.Tensor] | None = None,
     max_rows: int | None = None,
+    tolerance: float | None = None,
+    return_error: bool = False,
     name: str = "layer_conductance",
 ) -> Tensors:
     """Importance of hidden units along the path of the INPUT from its baseline.
@@ -186,7 +206,8 @@ def layer_conductance(
       ys: tensor `[B]` or `[B, ...]`, or a structure; entries beyond axis 0 are summed.
       layer: hidden tensor `[B, ...]` computed from `xs`, or a list, tuple or dict of such. Of one that
         another is computed from, what goes around the other counts.
-      xs, baselines, num_steps, method, grad_ys, per_row, max_rows: as for `integrated_gradients`.
+      xs, baselines, num_steps, method, grad_ys, per_row, max_rows, tolerance, return_error: as for
+        `integrated_gradients`.
       name: name scope of the nodes.
 
     Returns:
@@ -222,10 +243,10 @@ def layer_conductance(
                     "has of it, expected tensors side by side, which share the change of ys between them. "
                     f"Call {function} once for each."
                 )
-        integral = PathIntegral(subgraph, xs, baselines, num_steps, method, max_rows)
+        levels = find_levels(function, num_steps, method, tolerance, return_error)
+        integral = PathIntegral(subgraph, xs, baselines, levels, max_rows, nested=False)
         weights = flat_grad_ys(function, subgraph, ys, grad_ys)
-        result = integral.conductances(weights)
-    return tf.nest.pack_sequence_as(layer, result)
+        return _packed(layer, refine(integral, PathIntegral.conductances, weights), return_error)
 
 
 @as_it_is
@@ -297,58 +318,8 @@ def path_gradients(
     return tf.nest.pack_sequence_as(xs, grads), outputs, alphas
 
 
-@as_it_is
-def convergence_delta(
-    ys: Tensors,
-    xs: Tensors,
-    baselines: Baselines,
-    attributions: Tensors,
-    grad_ys: Tensors | None = None,
-    per_row: Sequence[tf.Tensor] | None = None,
-    name: str = "convergence_delta",
-) -> tf.Tensor:
-    """How far attributions are from completeness: the check to make.
-
-    Args:
-      ys, xs, baselines, grad_ys, per_row: as given to `integrated_gradients`.
-      attributions: what it returned, in the shape and structure of `xs`.
-      name: name scope of the nodes.
-
-    Returns:
-      `[B]`: per row, the sum of the attributions minus (F(x) - F(baseline)), where F is the sum of
-      `ys * grad_ys` over the entries of a row. Completeness (Sundararajan et al.,
-      https://arxiv.org/abs/1703.01365, proposition 1) says that it tends to 0 with more steps.
-
-    Raises:
-      TypeError, ValueError: as `integrated_gradients`.
-      tf.errors.InvalidArgumentError: likewise, or `ys` have other than the rows of `xs`.
-
-    >>> @tf.function
-    ... def f(x):
-    ...     y = x[:, 0] ** 2
-    ...     return convergence_delta(y, x, None, integrated_gradients(y, x))
-    >>> abs(f(tf.constant([[3.0]])).numpy().item()) < 1e-5
-    True
-    """
-    function = "convergence_delta"
-    with tf.name_scope(name):
-        subgraph = Subgraph(function, ys, xs, per_row)
-        check_structure(function, "attributions", attributions, "xs", xs)
-        parts = flat_inputs(function, "attributions", attributions)
-        for part, x in zip(parts, subgraph.xs):
-            if not part.shape.is_compatible_with(x.shape):
-                raise ValueError(
-                    f"{function}: attributions have shape {part.shape}, expected {x.shape} as xs."
-                )
-        weights = flat_grad_ys(function, subgraph, ys, grad_ys)
-        starts = subgraph.full_baselines(flat_baselines(function, xs, subgraph.xs, baselines))
-        total = sum(sum_features(part) for part in parts)
-        before = subgraph.replay(starts)
-        with tf.control_dependencies(subgraph.one_per_row()):
-            for y, y0, weight in zip(subgraph.ys, before, weights):
-                # Summed as one difference, which loses least where F(x) and F(baseline) are close.
-                change = widen(y) - widen(y0)
-                if weight is not None:
-                    change *= tf.cast(weight, change.dtype)
-                total -= tf.cast(sum_features(change), total.dtype)
-    return total
+def _packed(structure, found, return_error):
+    """What a builder returns of what `refine` found."""
+    attributions, errors, steps = found
+    packed = tf.nest.pack_sequence_as(structure, attributions)
+    return (packed, errors, steps) if return_error else packed

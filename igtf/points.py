@@ -1,5 +1,6 @@
 """Where the steps of a path lie: at even places, or where probes of the network say that much happens."""
 
+import copy
 import functools
 from typing import NamedTuple
 
@@ -25,11 +26,12 @@ class Points:
       density: `[B, bins + 1]`, the share of secant's points up to each bin of the path; None if even.
       map: what `auto` takes the nodes of Gauss-Legendre through; None where they stay as they are.
       switching: `[B]`, the rows that take secant's points; None if all of them do.
+      steps: how many there are, and `rule`, the nodes and weights of points alone, of the last level.
     """
 
-    def __init__(self, path, steps, method, auto, limit):
-        subgraph = path.subgraph
-        self.path, self.steps, self.limit = path, steps, limit
+    def __init__(self, path, levels, method, auto, limit, nested=False):
+        subgraph, steps = path.subgraph, levels.counts[-1]
+        self.path, self.levels, self.steps, self.limit = path, levels, steps, limit
         self.secant = method == "secant"
         # Nodes that follow the network, where `auto` leaves the choice to us.
         self.graded = auto and subgraph.aligned and method == "gausslegendre" and steps >= LEAST_GRADED
@@ -37,10 +39,31 @@ class Points:
         self.mixed = auto and self.secant and steps > 1 and _can_tell_rows_apart(subgraph)
         self.inside = auto and self.secant and subgraph.tests_equality
         points_only = "gausslegendre" if self.mixed else None if self.secant else method
-        self.rule = points_only and quadrature(steps, points_only)
+        self.rules = points_only and levels.rules(points_only, nested)
+        self.rule = self.rules and self.rules[-1]
+        self.edges = self.rules and _edges(*self.rule)
         self.density, self.map, self.switching = None, None, None
         if subgraph.aligned and (self.secant or self.graded):
             self._find()
+
+    def at(self, level, path, rows=None):
+        """The points of a level, an index of their numbers (a tensor); of some rows, on their path."""
+        part = copy.copy(self)
+        part.path = path
+        part.steps = tf.constant(self.levels.counts)[level]
+        if self.rules:
+            longest = max(len(nodes) for nodes, _ in self.rules)
+            tables = zip(*((*rule, _edges(*rule)) for rule in self.rules))
+            nodes, weights, edges = (_table(columns, longest, path.dtype)[level] for columns in tables)
+            part.rule, part.edges = (nodes, weights), edges
+            part.steps = tf.constant([len(nodes) for nodes, _ in self.rules])[level]
+        if self.map is not None:
+            part.map = dict(self.map, total=self.map["total"][:, level])
+        if rows is not None:
+            found = self.density, self.switching
+            part.density, part.switching = (None if t is None else tf.gather(t, rows) for t in found)
+            part.map = part.map and {name: tf.gather(values, rows) for name, values in part.map.items()}
+        return part
 
     def of_block(self, index, size):
         """Points and weights of a block of `size` steps.
@@ -50,7 +73,7 @@ class Points:
         steps = self.steps
         if self.secant:
             at = tf.minimum(index * size + tf.range(size + 1), steps)
-            points, widths = self._graded(tf.cast(at, self.path.dtype) / steps)
+            points, widths = self._graded(tf.cast(at, self.path.dtype) / tf.cast(steps, self.path.dtype))
             if self.inside:
                 points = [tf.maximum(p, INSIDE) for p in points]
             if self.switching is None:
@@ -65,17 +88,14 @@ class Points:
         steps, dtype = self.steps, self.path.dtype
         at = index * size + tf.range(size + more)
         last = tf.minimum(at, steps - 1)
-        alphas, weights = (tf.gather(tf.constant(v, dtype), last) for v in self.rule)
+        alphas, weights = (tf.gather(tf.convert_to_tensor(v, dtype), last) for v in self.rule)
         points, slopes = self._mapped(alphas)
         return points, tf.where(at[:, None] < steps, weights[:, None] * slopes, 0)
 
     def intervals(self, index, size):
         """Start and end of the interval that each step of a gradient rule stands for."""
-        ends = np.cumsum(self.rule[1])
-        ends[-1] = 1
-        dtype = self.path.dtype
         at = tf.minimum(index * size + tf.range(size + 1), self.steps)
-        edges, _ = self._mapped(tf.gather(tf.constant(np.concatenate([[0], ends]), dtype), at))
+        edges, _ = self._mapped(tf.gather(tf.convert_to_tensor(self.edges, self.path.dtype), at))
         return tuple(edge[:-1] for edge in edges), tuple(edge[1:] for edge in edges)
 
     def _find(self):
@@ -164,9 +184,12 @@ class Points:
 
     def _evening_map(self, share):
         """For each row, the map of the path under which its density is most even, `[B]` tensors."""
-        maps, dtype = _maps(self.bins, self.steps), share.dtype
-        best = tf.argmin(tf.matmul(share, tf.constant(maps.costs, dtype)), axis=1)
-        return {name: tf.gather(tf.constant(values, dtype), best) for name, values in maps.rows.items()}
+        maps, dtype = [_maps(self.bins, count) for count in self.levels.counts], share.dtype
+        best = tf.argmin(tf.matmul(share, tf.constant(maps[-1].costs, dtype)), axis=1)
+        found = maps[-1].rows
+        if self.levels.several:
+            found = dict(found, total=np.stack([one.rows["total"] for one in maps], 1))
+        return {name: tf.gather(tf.constant(values, dtype), best) for name, values in found.items()}
 
     def _mapped(self, nodes):
         """Points at the nodes `[P]` of a rule, as a pair of distances from both ends `[P, B]`, and slopes.
@@ -274,6 +297,17 @@ LEAST_GRADED = 10  # steps for which several probes are worth their time
 BENT_COST = 0.03  # in nats, of a rate of exponential growth per step
 INSIDE = 1e-6  # how far points stay from the ends of the path where values may jump at them
 MOST_READ = 25  # ops that switch; of deeper networks some tell enough, and the others take time to build
+
+
+def _edges(nodes, weights):
+    """Where the intervals begin and end that the nodes of a rule stand for, `[nodes + 1]`."""
+    return np.concatenate([[0], np.cumsum(weights)[:-1], [1]])
+
+
+def _table(columns, longest, dtype):
+    """Arrays of several lengths as one tensor `[arrays, longest + 1]`, each filled up by its last entry."""
+    full = [np.pad(column, [0, longest + 1 - len(column)], "edge") for column in columns]
+    return tf.constant(np.stack(full), dtype)
 
 
 def _switching(seen):

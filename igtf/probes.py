@@ -59,7 +59,7 @@ def probe(path, bins, groups, limit):
     def at_block(index):
         at = tf.minimum(index * copies + tf.range(copies), probes - 1)
         alphas = [tf.gather(end, at) for end in ends]
-        values = subgraph.values(subgraph.frontier, path.at(alphas, copies), copies)
+        values = path.at(alphas, copies)
         keep = subgraph.ys + [t for op in subgraph.rest for t in op.inputs]
         replay_ops(subgraph.rest, values, keep, copies if subgraph.rows is not None else None, subgraph.axis)
         rows = copies * path.batch

@@ -407,14 +407,17 @@ class Subgraph:
         replay_ops(self.ops, values, self.ys, copies if self.rows is not None else None, axis)
         return [values.get(y.ref(), y) for y in self.ys]
 
-    def values(self, sources, new, copies=1):
+    def values(self, sources, new, copies=1, row_inputs=None):
+        """What a replay reads for original tensors, by their `ref()`."""
         values = {ref: value for ref, (_, value) in self.held.items()}
         values.update((old.ref(), tensor) for old, tensor in zip(sources, new))
-        for row_input in self.row_inputs:
+        if row_inputs is None:
+            row_inputs = [self.repeated.get(t.ref(), t) for t in self.row_inputs]
+        for old, value in zip(self.row_inputs, row_inputs):
             if not (isinstance(copies, int) and copies == 1):
-                multiples = tf.concat([[copies], tf.ones([tf.rank(row_input) - 1], tf.int32)], 0)
-                values[row_input.ref()] = tf.tile(self.repeated.get(row_input.ref(), row_input), multiples)
+                multiples = tf.concat([[copies], tf.ones([tf.rank(value) - 1], tf.int32)], 0)
+                value = tf.tile(value, multiples)
                 if isinstance(copies, int) and self.rows is not None:
-                    shape = [copies * self.rows] + row_input.shape.as_list()[1:]
-                    values[row_input.ref()].set_shape(shape)
+                    value.set_shape([copies * self.rows] + old.shape.as_list()[1:])
+            values[old.ref()] = value
         return values

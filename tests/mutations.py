@@ -76,7 +76,7 @@ MUTATIONS = [
     ("no windows among the maps", "igtf/points.py", "costs = np.concatenate([costs, dense + BENT_COST * rate / steps], 1)", "costs = np.concatenate([costs, dense + 9], 1)", [POINTS]),
     ("batch norm in training mode let through", "igtf/rows/tracker.py", "        self.refuse(op)\n\n    def refuse", "        return LOST\n\n    def refuse", [SUBGRAPH]),
     ("dropout let through", "igtf/subgraph.py", "if not fixed or (off is False and not is_conditional(op)):", "if False:", [SUBGRAPH]),
-    ("completeness with the wrong sign", "igtf/attributions.py", "total -= tf.cast(sum_features(change), total.dtype)", "total += tf.cast(sum_features(change), total.dtype)", [ATTRIBUTIONS]),
+    ("completeness with the wrong sign", "igtf/convergence.py", "total -= tf.cast(sum_features(change), total.dtype)", "total += tf.cast(sum_features(change), total.dtype)", [ATTRIBUTIONS]),
     ("Rescale without its guard", RELEVANCE, "near = tf.abs(change) <= 1e-5", "near = tf.abs(change) < 0", [OF_RELEVANCE]),
     ("the stabilizer of LRP with one sign", RELEVANCE, "tf.where(z >= 0, epsilon, -epsilon)", "epsilon", [OF_RELEVANCE]),
     ("saliency with its sign", GRADIENTS, "result = [tf.abs(grad) for grad in grads]", "result = list(grads)", [OF_GRADIENTS]),

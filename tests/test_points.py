@@ -8,6 +8,7 @@ from shared_networks import NETWORKS, explain, inputs, mlp, weights
 
 import igtf as ig
 from igtf import probes
+from igtf.levels import Levels
 from igtf.path import Path
 from igtf.points import Points
 from igtf.subgraph import Subgraph
@@ -171,7 +172,7 @@ def points_of(network, x, baseline, steps):
     def run(x, baseline):
         subgraph = Subgraph("integrated_gradients", network(x), x, None)
         subgraph.find_kinks()
-        points = Points(Path(subgraph, [baseline]), steps, "secant", False, 10**6)
+        points = Points(Path(subgraph, [baseline]), Levels([steps], None, "secant"), "secant", False, 10**6)
         return points.of_block(0, steps)[0][0] * tf.ones([1, len(x)], x.dtype)
 
     return run(tf.constant(x), tf.constant(baseline)).numpy()

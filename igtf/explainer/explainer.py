@@ -141,6 +141,7 @@ class Explainer:
         targets: Targets = None,
         baselines: Baselines = None,
         return_delta: bool = False,
+        return_error: bool = False,
         allow_nan: bool = False,
         progress: bool = True,
     ) -> Any:
@@ -166,19 +167,23 @@ class Explainer:
             inputs: a scalar or name for all, or the same structure (what it has for inputs that are held
             fixed is not used).
           return_delta: whether to return the convergence delta, too.
+          return_error: whether to return the estimated relative errors, too (`igtf.attribution_error`).
+            Without the option `tolerance` they cost half as much again.
           allow_nan: whether inputs may hold NaN.
           progress: whether to show Keras' progress bar.
 
         Returns:
           The attributions as NumPy arrays, in the structure and shape of `inputs` (of the hidden
           layers with `layer`), with `None` in the place of inputs that are held fixed. For `"all"`,
-          `[N, C, ...]`. With `return_delta`, a pair of them and of the sums of the attributions minus
-          (F(x) - F(baseline)), `[N]` or `[N, C]`. Of batches of different lengths, which make no one
-          array, a list of what each batch has.
+          `[N, C, ...]`. With `return_delta`, a tuple of them and of the sums of the attributions minus
+          (F(x) - F(baseline)), `[N]` or `[N, C]`; with `return_error`, of the errors as well, last and in
+          this shape (of several baselines, their mean). Of batches of different lengths, which make no
+          one array, a list of what each batch has.
 
         Warns:
           UserWarning: attributions that should sum to F(x) - F(baseline) miss it by more than 5 %, with
-            the rows and what to do; class numbers for an `output_layer` that does not make the scores.
+            the rows and what to do; rows that did not reach the option `tolerance` within `num_steps`;
+            class numbers for an `output_layer` that does not make the scores.
 
         Raises:
           TypeError: inputs or targets of the wrong type, or a model that cannot be traced.
@@ -200,7 +205,9 @@ class Explainer:
             )
         parts = []
         try:
-            for part in self.explain_batches(inputs, targets, baselines, return_delta, allow_nan, progress):
+            for part in self.explain_batches(
+                inputs, targets, baselines, return_delta, return_error, allow_nan, progress
+            ):
                 parts.append(part)
         except BaseException as error:
             error.results = join(parts)  # type: ignore[attr-defined]
@@ -218,6 +225,7 @@ class Explainer:
         targets: Targets = None,
         baselines: Baselines = None,
         return_delta: bool = False,
+        return_error: bool = False,
         allow_nan: bool = False,
         progress: bool = True,
     ) -> Iterator[Any]:
@@ -226,7 +234,7 @@ class Explainer:
         For what does not fit into memory: nothing of a batch is kept.
 
         Args:
-          inputs, targets, baselines, return_delta, allow_nan, progress: as for `explain`.
+          inputs, targets, baselines, return_delta, return_error, allow_nan, progress: as for `explain`.
 
         Returns:
           An iterator of what `explain` returns, for one batch at a time.
@@ -239,7 +247,7 @@ class Explainer:
         >>> [part.round(4).tolist() for part in explainer.explain_batches(rows, progress=False)]
         [[[1.0], [4.0]], [[9.0]]]
         """
-        self._setup.method.check_call(baselines, return_delta)
+        self._setup.method.check_call(baselines, return_delta, return_error)
         if isinstance(inputs, tf.data.Dataset):
             source = DataSet(self._setup, inputs, targets, baselines)
         else:
@@ -253,11 +261,11 @@ class Explainer:
                 f"Explainer: targets is {source.targets!r}, expected what the operator takes: arrays with "
                 "one entry per row. The operator alone says what is explained."
             )
-        return self._batches(source, return_delta, allow_nan, progress)
+        return self._batches(source, return_delta, return_error, allow_nan, progress)
 
     # One batch after the other
 
-    def _batches(self, source, return_delta, allow_nan, progress):
+    def _batches(self, source, return_delta, return_error, allow_nan, progress):
         bar = tf.keras.utils.Progbar(source.count, unit_name="batch") if progress else None
         batches, done, notes = iter(source), 0, _Notes(self._setup.method, allow_nan)
         try:
@@ -274,7 +282,7 @@ class Explainer:
                         starts = starts(batch.inputs)
                     starts = named_baselines(starts, source.specs, lambda batch=batch: [batch.inputs])
                     starts = stack_baselines(starts, source.specs, batch.rows, self._setup.method.draws)
-                call = self._prepare(source, batch, starts)
+                call = self._prepare(source, batch, starts, return_error)
                 notes.advice = call.advice
                 with naming_rows("the explanation", done, batch.rows, call.runs, batch):
                     result, sums = self._average(call, batch, starts)
@@ -283,7 +291,9 @@ class Explainer:
                 done += batch.rows
                 if bar:
                     bar.update(number)
-                yield (result, sums[..., 0]) if return_delta else result
+                beside = [sums[..., 0]] if return_delta else []
+                beside += [sums[..., 3]] if return_error else []
+                yield (result, *beside) if beside else result
             if bar and done:
                 bar.update(number - 1, finalize=True)
         finally:
@@ -305,16 +315,17 @@ class Explainer:
             return part
         return REDUCERS[self._reducer](part, axis=-1, keepdims=True)
 
-    def _prepare(self, source, batch, starts):
+    def _prepare(self, source, batch, starts, return_error):
         """The traced function for such a batch; the class numbers are checked against it."""
         specs = source.specs
         targets = tf.nest.map_structure(self._target_spec, batch.targets)
         baselines = None
         if starts:
             baselines = [tf.TensorSpec([None, *s.shape[1:]], s.dtype) for s in starts[0]]
-        key = repr((specs, targets, baselines))
+        with_error = return_error or self._setup.method.tolerance is not None
+        key = repr((specs, targets, baselines, with_error))
         if key not in self._traced:
-            self._traced[key] = self._trace(specs, targets, baselines)
+            self._traced[key] = self._trace(specs, targets, baselines, with_error)
         call = self._traced[key]
         if self._setup.operator is None:
             known = batch.targets if source.streamed else source.targets
@@ -331,14 +342,14 @@ class Explainer:
         classes = self._setup.operator is None and are_classes(target)
         return tf.TensorSpec([None, *target.shape[1:]], tf.int32 if classes else target.dtype)
 
-    def _trace(self, specs, targets, baselines):
+    def _trace(self, specs, targets, baselines, with_error):
         try:
-            return Call(self._setup, specs, targets, baselines, self._padded)
+            return Call(self._setup, specs, targets, baselines, self._padded, with_error)
         except ModelError as error:
             # Some models cannot do without a number of rows. If that is not it, the first error stands.
             if not self._padded:
                 with contextlib.suppress(ModelError):
-                    call = Call(self._setup, specs, targets, baselines, True)
+                    call = Call(self._setup, specs, targets, baselines, True, with_error)
                     self._padded = True
                     return call
             cause = error.cause
@@ -352,7 +363,7 @@ class Explainer:
 
 
 class _Notes:
-    """What is to be said at the end of a call, once: how far sums are from the change of the output.
+    """What is to be said at the end of a call, once: how far sums and errors are from what was expected.
 
     Attributes:
       advice: text about the targets, or None.
@@ -361,11 +372,17 @@ class _Notes:
     def __init__(self, method, allow_nan):
         self._method, self._allow_nan = method, allow_nan
         self._rows, self._worst = [], (0.0, None)
+        self._inaccurate: dict[int, float] = {}
         self.advice = None
 
     def compare(self, start, sums, covers):
-        """Takes `[B, 3]` or `[B, C, 3]`: delta, change and what rounding explains."""
-        delta, change, rounding = np.moveaxis(np.reshape(sums, [len(sums), -1, 3]), -1, 0).astype(np.float64)
+        """Takes `[B, 3]` or `[B, C, 3]`: delta, change and what rounding explains; or 4, and the error."""
+        columns = np.moveaxis(np.reshape(sums, [len(sums), -1, sums.shape[-1]]), -1, 0).astype(np.float64)
+        delta, change, rounding, *errors = columns
+        if errors and self._method.tolerance is not None:
+            worst = errors[0].max(1)
+            over = np.flatnonzero(worst > self._method.tolerance)
+            self._inaccurate.update((start + row, worst[row]) for row in over)
         missed = (abs(delta) > TOLERANCE * abs(change)) & (abs(delta) > rounding) & covers
         if not self._allow_nan:
             missed |= ~np.isfinite(delta)
@@ -380,6 +397,15 @@ class _Notes:
     def warn(self):
         if self.advice:
             warnings.warn(self.advice, stacklevel=_outside())
+        if self._inaccurate:
+            row = max(self._inaccurate, key=self._inaccurate.__getitem__)
+            warnings.warn(
+                f"Explainer.explain: the attributions of {row_numbers(list(self._inaccurate))} are not "
+                f"within the tolerance of {self._method.tolerance:g} after {self._method.most_steps} steps, "
+                f"the most that may be taken; worst is row {row}, with an estimated error of "
+                f"{self._inaccurate[row]:.2g}. Pass a larger num_steps, or a larger tolerance.",
+                stacklevel=_outside(),
+            )
         if self._rows:
             row, delta, change = self._worst[1]
             warnings.warn(

@@ -67,11 +67,11 @@ class Call:
       advice: text about targets that are probably meant otherwise, or None.
     """
 
-    def __init__(self, setup, specs, targets, baselines, padded):
+    def __init__(self, setup, specs, targets, baselines, padded, with_error=False):
         self._network, self._method = setup.network, setup.method
         self._operator, self._logits = setup.operator, setup.logits
         self._output_layer, self._layer = setup.output_layer, setup.layer
-        self._size = setup.batch_size if padded else None
+        self._size, self._with_error = setup.batch_size if padded else None, with_error
         self.classes, self.covers, self.advice = {}, True, None
         self.every = any(isinstance(t, str) and t == "all" for t in tf.nest.flatten(targets))
         # Only integrated gradients have a Jacobian; the others explain one output after the other.
@@ -308,7 +308,7 @@ class Call:
                 )
 
     def _attribute(self, ys, weights, inputs, ways, starts):
-        """Flat attributions; and `[B, 3]` or `[B, C, 3]` of sums to compare, or None."""
+        """Flat attributions; and sums to compare, `[B, 3]` or `[B, C, 3]` (4 with the error), or None."""
         method = self._method
         if self._layer is not None:
             self._check_layers(inputs, ways)
@@ -317,8 +317,9 @@ class Call:
             ways = self._ways(ys, inputs, inputs)
         xs = [x for _, tensors in ways for x in tensors]
         before = self._before(ways, tf.nest.flatten(inputs), starts)
+        further = dict(return_error=True) if self._with_error else {}
         if method.on_input_path:
-            attributions = method(ys, xs, before, weights, layer=hidden)
+            found = method(ys, xs, before, weights, layer=hidden, **further)
             flat = tf.nest.flatten(ys)
             met = first_met(flat, {x.ref(): x for x in [*hidden, *xs]}, ops_between(flat, xs))
             self.covers = {x.ref() for x in met} == {x.ref() for x in hidden}
@@ -328,8 +329,11 @@ class Call:
             shaped = functools.partial(tf.nest.pack_sequence_as, self.structure) if alike else list
             starts = None if before is None else shaped(before)
             explain = method.jacobian if self._jacobian else method
-            attributions = tf.nest.flatten(explain(ys, shaped(xs), starts, weights))
+            found = explain(ys, shaped(xs), starts, weights, **further)
+        attributions = tf.nest.flatten(found[0] if self._with_error else found)
         sums = self._compare(ys, weights, attributions, xs, before) if method.complete else None
+        if self._with_error:
+            sums = tf.concat([sums, tf.cast(found[1], sums.dtype)[..., None]], -1)
         return attributions, sums
 
     def _before(self, ways, inputs, starts):

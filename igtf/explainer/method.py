@@ -5,6 +5,7 @@ import inspect
 import igtf.methods as methods
 from igtf.attributions import integrated_gradients, integrated_jacobian, layer_conductance
 from igtf.explainer.arrays import expected, listed
+from igtf.levels import MOST_STEPS, STEPS
 
 __all__ = ["COMPLETE", "METHODS", "Method"]
 
@@ -22,6 +23,8 @@ RULES = (
 )
 # Those whose attributions sum to F(x) - F(baseline).
 COMPLETE = ("integrated_gradients", "layer_conductance", "deeplift", "shapley_value_sampling")
+# Those that take steps.
+INTEGRALS = ("integrated_gradients", "layer_conductance")
 # Those that need no gradient: of ids, too.
 BLACK_BOX = ("occlusion", "shapley_value_sampling")
 
@@ -34,6 +37,7 @@ class Method:
       draws: whether its baselines are a data set to draw from.
       black_box: whether it needs no gradient.
       complete: whether its attributions sum to F(x) - F(baseline).
+      tolerance: the relative error that attributions may have, or None; `most_steps` is where it ends.
       on_input_path: whether it explains a hidden layer along the path of the inputs.
     """
 
@@ -56,11 +60,15 @@ class Method:
             self._options["builder"] = METHODS[builder]
             parameters.update(inspect.signature(METHODS[builder]).parameters)
         del parameters["ys"], parameters["xs"]
-        self._given = [p for p in ("grad_ys", "baselines", "baseline", "layer", "name") if p in parameters]
+        ours = ("grad_ys", "baselines", "baseline", "layer", "return_error", "name")
+        self._given = [p for p in ours if p in parameters]
         self.takes_baselines = "baselines" in parameters or "baseline" in parameters
         self.draws = "baselines" in parameters and parameters["baselines"].default is inspect.Parameter.empty
         self.on_input_path = "layer" in parameters
         self.black_box, self.complete = name in BLACK_BOX, name in COMPLETE
+        self._integrates = name in INTEGRALS
+        self.tolerance = self._options.get("tolerance") if self._integrates else None
+        self.most_steps = self._options.get("num_steps") or MOST_STEPS
         known = [p for p in parameters if p not in [*self._given, "builder_options", "per_row"]]
         for option in self._options:
             if option not in known:
@@ -81,7 +89,7 @@ class Method:
                 f"Explainer: layer is None, expected the name or index of a layer for {name}. Pass layer=..."
             )
 
-    def check_call(self, baselines, return_delta):
+    def check_call(self, baselines, return_delta, return_error):
         if baselines is not None and not self.takes_baselines:
             raise ValueError(
                 f"Explainer: baselines were given to {self.name}, expected None: it compares with nothing. "
@@ -98,8 +106,15 @@ class Method:
                 f"to the change of the output: {listed(COMPLETE)}. Leave it out."
             )
 
-    def __call__(self, ys, xs, starts, weights, layer=None):
-        options = dict(self._options)
+        if return_error and not self._integrates:
+            raise ValueError(
+                f"Explainer: return_error is True for {self.name}, expected a method that takes steps: "
+                f"{listed(INTEGRALS)}. Leave it out."
+            )
+
+    def __call__(self, ys, xs, starts, weights, layer=None, **further):
+        """What the function returns; `further` are options of one call, such as `return_error`."""
+        options = {**self._options, **further}
         if weights is not None:
             options["grad_ys"] = weights
         if layer is not None:
@@ -108,16 +123,19 @@ class Method:
             options["baselines" if "baselines" in self._given else "baseline"] = starts
         return self._function(ys=ys, xs=xs, **options)
 
-    def jacobian(self, ys, xs, starts, weights):
-        return integrated_jacobian(ys, xs, starts, **self._options)
+    def jacobian(self, ys, xs, starts, weights, **further):
+        return integrated_jacobian(ys, xs, starts, **self._options, **further)
 
     def remedy(self):
         """What to do where attributions do not sum to the change of the output."""
-        if self.name not in ("integrated_gradients", "layer_conductance"):
+        if not self._integrates:
             return "Use method='integrated_gradients' with enough steps, or a network of ops that have rules."
-        steps, rule = self._options.get("num_steps", 50), self._options.get("method", "auto")
+        rule = self._options.get("method", "auto")
         other = "gausslegendre" if rule == "secant" else "secant"
+        name, value = "num_steps", 4 * (self._options.get("num_steps") or STEPS)
+        if self.tolerance:
+            name, value = "tolerance", self.tolerance / 10
         return (
-            f"Pass more steps, such as num_steps={4 * steps}, or another rule, method_options={{'method': "
-            f"{other!r}, 'num_steps': {4 * steps}}}, and look at what return_delta=True returns."
+            f"Pass {name}={value:g}, or another rule, method_options={{'method': {other!r}, {name!r}: "
+            f"{value:g}}}, and look at what return_delta=True returns."
         )

@@ -6,7 +6,9 @@ import tensorflow as tf
 
 from igtf.arguments import flat_grad_ys
 from igtf.arithmetic import sum_features
-from igtf.attributions import integrated_gradients
+from igtf.levels import find_levels
+from igtf.path_integral import PathIntegral
+from igtf.refinement import refine
 from igtf.subgraph import Subgraph
 from integrated_gradients_tf import (
     Baselines,
@@ -59,10 +61,14 @@ def attribution_error(
     >>> round(f(tf.constant([[3.0]])).numpy().item(), 3)  # the truth is 0.097
     0.107
     """
-    found = integrated_gradients(
-        ys, xs, baselines, num_steps, method, grad_ys, per_row, max_rows, return_error=True, name=name
-    )
-    return found[1]
+    function = "attribution_error"
+    with tf.name_scope(name):
+        subgraph = Subgraph(function, ys, xs, per_row)
+        levels = find_levels(function, num_steps, method, None, compare=True)
+        integral = PathIntegral(subgraph, xs, baselines, levels, max_rows)
+        weights = flat_grad_ys(function, subgraph, ys, grad_ys)
+        _, errors, _ = refine(integral, PathIntegral.attributions, weights)
+    return errors
 
 
 @as_it_is

@@ -23,7 +23,7 @@ PERTURBATION, SAMPLING = "igtf/methods/perturbation.py", "igtf/methods/sampling.
 RECIPE, AXIOMS = "tests/test_recipe.py", "tests/test_axioms.py"
 ATTRIBUTIONS, CONDUCTANCE = "tests/test_attributions.py", "tests/test_conductance.py"
 PATH_INTEGRAL, POINTS = "tests/test_path_integral.py", "tests/test_points.py"
-SUBGRAPH = "tests/test_subgraph.py"
+SUBGRAPH, REFINEMENT = "tests/test_subgraph.py", "tests/test_refinement.py"
 SECANT, ELEMENTWISE = "tests/secant/test_secant.py", "tests/secant/test_elementwise.py"
 CHOICES, POOLING = "tests/secant/test_choices.py", "tests/secant/test_pooling.py"
 PRODUCTS, SOFTMAX = "tests/secant/test_products.py", "tests/secant/test_softmax.py"
@@ -40,16 +40,16 @@ MUTATIONS = [
     ("panels shifted by one", "integrated_gradients_tf.py", "points = [(i + (rules[size][0] + 1) / 2) / panels", "points = [(i + 1 + (rules[size][0] + 1) / 2) / panels", [RECIPE]),
     ("the path from x to the baseline", "integrated_gradients_tf.py", "as_column(points, tensor), as_column(1 - points, tensor)", "as_column(1 - points, tensor), as_column(points, tensor)", [RECIPE]),
     ("the sign of the step", "integrated_gradients_tf.py", "step = as_column(weights, tensor) * change", "step = as_column(weights, tensor) * -change", [RECIPE]),
-    ("the change without the baseline", "igtf/path_integral.py", "(widen(x) - widen(self.path.base[index]))", "widen(x)", [AXIOMS + " -k complete"]),
-    ("the mean over steps forgotten", "igtf/path_integral.py", "            total = total / self.steps\n", "", [ATTRIBUTIONS]),
+    ("the change without the baseline", "igtf/path_integral.py", "return widen(self.path.xs[index]) - widen(self.path.base[index])", "return widen(self.path.xs[index])", [AXIOMS + " -k complete"]),
+    ("the mean over steps forgotten", "igtf/path_integral.py", "            total = total / tf.cast(self.steps, total.dtype)\n", "", [ATTRIBUTIONS]),
     ("the last block of steps not cut off", "igtf/points.py", "return points, tf.where(at[:, None] < steps, weights[:, None] * slopes, 0)", "return points, weights[:, None] * slopes", [AXIOMS + " -k blocks"]),
-    ("weights of steps forgotten", "igtf/path_integral.py", "shares = self.weights * integral.steps if weighted else tf.ones_like(self.weights)", "shares = tf.ones_like(self.weights)", [AXIOMS + " -k gauss_legendre"]),
-    ("grad_ys forgotten", "igtf/path_integral.py", "share *= tf.cast(weight, y.dtype)", "share *= 1", [ATTRIBUTIONS]),
-    ("stop_gradients forgotten in the replay", "igtf/path_integral.py", "grads = tf.gradients(ys, at, grad_ys=seeds, stop_gradients=at)", "grads = tf.gradients(ys, at, grad_ys=seeds)", [CONDUCTANCE + " -k conductances"]),
+    ("weights of steps forgotten", "igtf/block.py", "shares = self.weights * tf.cast(integral.steps, self.weights.dtype)", "pass", [AXIOMS + " -k gauss_legendre"]),
+    ("grad_ys forgotten", "igtf/block.py", "share *= tf.cast(weight, y.dtype)", "share *= 1", [ATTRIBUTIONS]),
+    ("stop_gradients forgotten in the replay", "igtf/block.py", "grads = tf.gradients(ys, at, grad_ys=seeds, stop_gradients=at)", "grads = tf.gradients(ys, at, grad_ys=seeds)", [CONDUCTANCE + " -k conductances"]),
     ("the slope of an op twice", "igtf/intervals.py", "return tf.gradients(out, ins[slot], grad, stop_gradients=ins)[0]", "return tf.gradients(out, ins[slot], 2 * grad, stop_gradients=ins)[0]", [ELEMENTWISE]),
     ("one adjoint kept where several meet", "igtf/backpropagation.py", "adjoints[ref] = parts = [tf.add_n(parts)]", "adjoints[ref] = parts = parts[:1]", [AXIOMS + " -k complete"]),
-    ("tensors beside the path not repeated", "igtf/subgraph.py", "tf.tile(self.repeated.get(row_input.ref(), row_input), multiples)", "tf.repeat(self.repeated.get(row_input.ref(), row_input), copies, axis=0)", [SUBGRAPH]),
-    ("starts for ends in conductance", "igtf/path_integral.py", "widen(self.intervals.of(t, 1)) - widen(self.intervals.of(t, 0))", "widen(self.intervals.of(t, 0)) - widen(self.intervals.of(t, 1))", [CONDUCTANCE, AXIOMS]),
+    ("tensors beside the path not repeated", "igtf/subgraph.py", "value = tf.tile(value, multiples)", "value = tf.repeat(value, copies, axis=0)", [SUBGRAPH]),
+    ("starts for ends in conductance", "igtf/block.py", "widen(self.intervals.of(t, 1)) - widen(self.intervals.of(t, 0))", "widen(self.intervals.of(t, 0)) - widen(self.intervals.of(t, 1))", [CONDUCTANCE, AXIOMS]),
     ("Relu's slope at its start only", "igtf/secant/elementwise.py", "return safe_ratio(above(op) + above(other), size0 + size1)", "return safe_ratio(above(op), size0)", [SECANT]),
     ("Relu6 without its slope at equal ends", "igtf/secant/elementwise.py", "return tf.where(tf.equal(z0, z1), op.slopes(), ratio)", "return ratio", [ELEMENTWISE]),
     ("the slope of Abs by its size", "igtf/secant/elementwise.py", "return safe_ratio(z0 + z1, tf.abs(z0) + tf.abs(z1))", "return safe_ratio(tf.abs(z0) + tf.abs(z1), z0 + z1)", [ELEMENTWISE]),
@@ -76,6 +76,19 @@ MUTATIONS = [
     ("no windows among the maps", "igtf/points.py", "costs = np.concatenate([costs, dense + BENT_COST * rate / steps], 1)", "costs = np.concatenate([costs, dense + 9], 1)", [POINTS]),
     ("batch norm in training mode let through", "igtf/rows/tracker.py", "        self.refuse(op)\n\n    def refuse", "        return LOST\n\n    def refuse", [SUBGRAPH]),
     ("dropout let through", "igtf/subgraph.py", "if not fixed or (off is False and not is_conditional(op)):", "if False:", [SUBGRAPH]),
+    ("steps until the error is large", "igtf/refinement.py", "active = errors > tolerance", "active = errors < tolerance", [REFINEMENT]),
+    ("steps until the error is less than the tolerance", "igtf/refinement.py", "active = errors > tolerance", "active = errors >= tolerance", [REFINEMENT]),
+    ("a row done when one of its columns is", "igtf/refinement.py", "else tf.reduce_any(active, axis=1)", "else tf.reduce_all(active, axis=1)", [REFINEMENT]),
+    ("errors that cancel", "igtf/refinement.py", "tf.cast(sum_features(tf.abs(t)), dtype) for t in tensors", "tf.cast(tf.abs(sum_features(t)), dtype) for t in tensors", [REFINEMENT]),
+    ("errors of all rows together", "igtf/refinement.py", "gap, jumps = safe_ratio(change, size)", "gap, jumps = safe_ratio(0 * change + tf.reduce_sum(change), size)", [REFINEMENT]),
+    ("results put to other rows", "igtf/refinement.py", "tf.tensor_scatter_nd_update(old, index[:, None], new)", "tf.tensor_scatter_nd_update(old, index[::-1, None], new)", [REFINEMENT]),
+    ("rows that are done go on", "igtf/refinement.py", "return tf.where(right_pad(active[None], old)[0], new, old)", "return new", [REFINEMENT]),
+    ("the path of other rows", "igtf/path_integral.py", "part.path = self.path if rows is None else self.path.of_rows(rows)", "part.path = self.path if rows is None else self.path.of_rows(rows[::-1])", [REFINEMENT]),
+    ("the coarser sum kept whole", "igtf/refinement.py", "[0, *(1 / g for g in levels.growth[1:])]", "[0, *(1 for g in levels.growth[1:])]", [REFINEMENT]),
+    ("no floor of rounding", "igtf/refinement.py", "size = tf.maximum(_sizes(new, units, dtype), take(floor))", "size = _sizes(new, units, dtype)", [REFINEMENT]),
+    ("an order that rules of points have not", "igtf/refinement.py", "self.least_of_jumps = self.least if secant else self.one", "self.least_of_jumps = self.least", [REFINEMENT]),
+    ("a small change believed", "igtf/refinement.py", "tf.maximum(error, self.luck[level] * last)", "error", [REFINEMENT]),
+    ("the change for what is left", "igtf/refinement.py", "error = gap * left / (1 - left)", "error = gap * left", [REFINEMENT]),
     ("completeness with the wrong sign", "igtf/convergence.py", "total -= tf.cast(sum_features(change), total.dtype)", "total += tf.cast(sum_features(change), total.dtype)", [ATTRIBUTIONS]),
     ("Rescale without its guard", RELEVANCE, "near = tf.abs(change) <= 1e-5", "near = tf.abs(change) < 0", [OF_RELEVANCE]),
     ("the stabilizer of LRP with one sign", RELEVANCE, "tf.where(z >= 0, epsilon, -epsilon)", "epsilon", [OF_RELEVANCE]),

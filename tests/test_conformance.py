@@ -50,6 +50,7 @@ BUILDERS = {
     "integrated_jacobian": lambda xs, **o: ig.integrated_jacobian(outputs(xs)[1], xs, 0.1, 4, **o),
     "layer_conductance": lambda xs, **o: ig.layer_conductance(*outputs(xs)[::-1], xs, 0.1, 4, **o),
     "path_gradients": lambda xs, **o: ig.path_gradients(outputs(xs)[1], xs, 0.1, 3, **o)[0],
+    "attribution_error": lambda xs, **o: ig.attribution_error(outputs(xs)[1], xs, 0.1, 4, **o),
     "convergence_delta": delta,
     "graph_replace": lambda xs, **o: ig.graph_replace(
         outputs(xs)[1], xs, tf.nest.map_structure(lambda x: x + 1, xs), **o
@@ -72,7 +73,7 @@ BUILDERS = {
 }
 FUNCTIONS = {name: getattr(ig, name, None) or getattr(methods, name) for name in BUILDERS}
 # What is returned has not the structure of the inputs.
-OTHERWISE = {"layer_conductance", "convergence_delta", "graph_replace"}
+OTHERWISE = {"layer_conductance", "attribution_error", "convergence_delta", "graph_replace"}
 
 builders = pytest.mark.parametrize("name", BUILDERS)
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # softmax has no rule in LRP
@@ -86,6 +87,7 @@ def shape(name, rows, features):
         "integrated_jacobian": (rows, 2, features),
         "layer_conductance": (rows, 5),
         "path_gradients": (3, rows, features),
+        "attribution_error": (rows,),
         "convergence_delta": (rows,),
         "graph_replace": (rows, 2),
     }.get(name, (rows, features))
@@ -147,9 +149,11 @@ def test_a_result_has_the_dtype_of_the_input_and_its_precision(name, dtype):
     dtype = tf.as_dtype(dtype)
     exact = in_session(BUILDERS[name], X.astype(np.float64), True)[0]
     found, tensor, _ = in_session(BUILDERS[name], X.astype(dtype.as_numpy_dtype), True)
-    assert tensor.dtype == (tf.float32 if name == "convergence_delta" and dtype.size < 4 else dtype)
+    wide = name in ("attribution_error", "convergence_delta")
+    assert tensor.dtype == (tf.float32 if wide and dtype.size < 4 else dtype)
     tolerance = {2: 0.1, 4: 1e-5}[dtype.size]
-    assert np.abs(found.astype(np.float64) - exact).max() <= tolerance * np.abs(exact).max()
+    scale = 1 if name == "attribution_error" else np.abs(exact).max()  # errors are relative already
+    assert np.abs(found.astype(np.float64) - exact).max() <= tolerance * scale
 
 
 @builders

@@ -185,12 +185,19 @@ FUNCTIONS = {
     ),
     ig.integrated_gradients: (
         lambda s: {"ys": s.y, "xs": s.x, "num_steps": 3},
-        {**ONE, **PATH, "grad_ys": scalars},
+        {**ONE, **PATH, "grad_ys": scalars, "tolerance": number},
     ),
-    ig.integrated_jacobian: (lambda s: {"ys": s.y, "xs": s.x, "num_steps": 3}, {**ONE, **PATH}),
+    ig.integrated_jacobian: (
+        lambda s: {"ys": s.y, "xs": s.x, "num_steps": 3},
+        {**ONE, **PATH, "tolerance": number},
+    ),
     ig.layer_conductance: (
         lambda s: {"ys": s.y, "layer": s.h, "xs": s.x, "num_steps": 3},
-        {**ONE, **PATH, "layer": tensors, "grad_ys": scalars},
+        {**ONE, **PATH, "layer": tensors, "grad_ys": scalars, "tolerance": number},
+    ),
+    ig.attribution_error: (
+        lambda s: {"ys": s.y, "xs": s.x, "num_steps": 3},
+        {**ONE, **PATH, "grad_ys": scalars},
     ),
     ig.convergence_delta: (
         lambda s: {"ys": s.y, "xs": s.x, "baselines": None, "attributions": s.x},
@@ -237,7 +244,8 @@ FUNCTIONS = {
 def shapes(function, arguments):
     """What the call has to return, as static shapes; None where it is not the shape of an argument."""
     like = {"layer_conductance": "layer", "graph_replace": "ys"}.get(function.__name__, "xs")
-    if like not in arguments or function.__name__ in ("smoothgrad", "convergence_delta", "path_gradients"):
+    others = ("smoothgrad", "attribution_error", "convergence_delta", "path_gradients")
+    if like not in arguments or function.__name__ in others:
         return None
     if arguments.get("sampling_dims") is not None:
         return None

@@ -228,6 +228,7 @@ class TestErrors:
         for static in (True, False):
             found, errors, steps = attributed(mlp, x, x, static, tolerance=0.01)
             assert (found == 0).all() and (errors == 0).all() and (steps == 10).all()
+        assert (attributed(mlp, x, x, tolerance=0)[2] == 10).all()
 
     def test_rounding_is_no_error(self):
         """What cancels in exact arithmetic leaves attributions of rounding, whose changes are as large."""

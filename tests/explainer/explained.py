@@ -117,7 +117,7 @@ def questions():
 
 
 def explain(model, inputs, options=None, **arguments):
-    names = ("targets", "baselines", "return_delta", "allow_nan")
+    names = ("targets", "baselines", "return_delta", "return_error", "allow_nan")
     called = {name: arguments.pop(name) for name in names if name in arguments}
     arguments.setdefault("batch_size", 4)
     made = Explainer(model, method_options=options, **arguments)

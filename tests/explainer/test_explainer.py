@@ -94,6 +94,58 @@ class TestValues:
         change = ((y - model(np.zeros_like(X)).numpy()) * ONE_HOT).sum(1)
         np.testing.assert_allclose(delta, result.sum(1) - change, atol=1e-5)
 
+    @KERAS
+    def test_a_tolerance_is_an_option_and_errors_come_beside(self, keras):
+        model = classifier(keras)
+        found, errors, steps = by_hand(model, X, tolerance=0.01, return_error=True)
+        options = {"tolerance": 0.01}
+        result, delta, error = explain(
+            model, X, options, targets=CLASSES, return_delta=True, return_error=True, batch_size=3
+        )
+        assert_close(result, found, 1e-5)
+        np.testing.assert_allclose(error, errors, rtol=1e-3, atol=1e-6)
+        assert (error <= 0.01).all() and error.shape == delta.shape == (ROWS,)
+        assert_close(explain(model, X, options, targets=CLASSES), found, 1e-5)
+
+    def test_errors_need_no_tolerance(self):
+        model = classifier()
+        result, error = explain(model, X, {"num_steps": 20}, targets=CLASSES, return_error=True)
+        found, errors, _ = by_hand(model, X, num_steps=20, return_error=True)
+        assert_close(result, found, 1e-5)
+        np.testing.assert_allclose(error, errors, rtol=1e-3, atol=1e-6)
+
+    def test_every_class_and_every_layer_has_its_error(self):
+        model = classifier()
+        result, error = explain(model, X, tolerance=0.01, targets="all", return_error=True)
+        assert result.shape == (ROWS, 3, 6) and error.shape == (ROWS, 3) and (error <= 0.01).all()
+        method = {"method": "layer_conductance", "layer": "hidden", "tolerance": 0.01}
+        result, error = explain(model, X, targets=CLASSES, return_error=True, **method)
+        assert result.shape == (ROWS, 5) and error.shape == (ROWS,) and (error <= 0.01).all()
+
+    def test_errors_are_the_mean_over_baselines(self):
+        model, starts = classifier(), np.stack([0 * X, 2 * X])
+        parts = [explain(model, X, targets=1, baselines=start, return_error=True)[1] for start in starts]
+        _, error = explain(model, X, targets=1, baselines=starts, return_error=True)
+        np.testing.assert_allclose(error, np.mean(parts, 0), rtol=1e-3, atol=1e-6)
+
+    def test_rows_that_miss_the_tolerance_are_named(self):
+        model, options = classifier(), {"tolerance": 1e-6, "num_steps": 12}
+        with pytest.warns(UserWarning) as caught:
+            _, error = explain(model, X, options, targets=CLASSES, return_error=True, batch_size=3)
+        (message,) = (str(w.message) for w in caught if "tolerance" in str(w.message))
+        worst = int(error.argmax())
+        assert "not within the tolerance of 1e-06 after 12 steps" in message
+        assert f"worst is row {worst}, with an estimated error of {error[worst]:.2g}" in message
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            explain(model, X, {"tolerance": 0.05}, targets=CLASSES)
+
+    def test_methods_without_steps_have_no_error(self):
+        with pytest.raises(ValueError, match="return_error is True for saliency, expected a method that"):
+            explain(classifier(), X, method="saliency", return_error=True)
+        with pytest.raises(ValueError, match="the options have 'return_error'"):
+            Explainer(classifier(), return_error=True)
+
     @pytest.mark.parametrize("name", [n for n in METHODS if n not in ("smoothgrad", "layer_conductance")])
     def test_every_method_equals_its_graph_function(self, name):
         model = classifier(softmax=False)

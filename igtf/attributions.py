@@ -126,7 +126,7 @@ def integrated_gradients(
     with tf.name_scope(name):
         subgraph = Subgraph(function, ys, xs, per_row)
         levels = find_levels(function, num_steps, method, tolerance, return_error)
-        integral = PathIntegral(subgraph, xs, baselines, levels, max_rows)
+        integral = PathIntegral(subgraph, xs, baselines, levels, max_rows, nested=True)
         weights = flat_grad_ys(function, subgraph, ys, grad_ys)
         return _packed(xs, refine(integral, PathIntegral.attributions, weights), return_error)
 
@@ -244,7 +244,7 @@ def layer_conductance(
                     f"Call {function} once for each."
                 )
         levels = find_levels(function, num_steps, method, tolerance, return_error)
-        integral = PathIntegral(subgraph, xs, baselines, levels, max_rows, nested=False)
+        integral = PathIntegral(subgraph, xs, baselines, levels, max_rows)
         weights = flat_grad_ys(function, subgraph, ys, grad_ys)
         return _packed(layer, refine(integral, PathIntegral.conductances, weights), return_error)
 

@@ -8,7 +8,7 @@ from igtf.intervals import Intervals, pair_ends
 from igtf.replay import replay_ops
 from igtf.secant.table import SECANT_RULES
 from igtf.traversal import ops_between
-from integrated_gradients_tf import add_steps, widen, with_features
+from integrated_gradients_tf import add_steps, split_rows, widen, with_features
 
 
 class Block:
@@ -54,7 +54,7 @@ class Block:
     def seeds(self, weights, weighted=True):
         """Adjoints of the outputs, times the weights of the steps (and `num_steps`)."""
         integral, size, seeds = self.integral, self.integral.per_block, []
-        shares = tf.ones_like(self.weights)
+        shares = tf.ones_like(self.weights[0] if integral.nested else self.weights)
         if weighted:
             shares = self.weights * tf.cast(integral.steps, self.weights.dtype)
         # Shaped as the replayed outputs: reading the original ones would keep their network alive.
@@ -90,6 +90,23 @@ class Block:
             total += [add_steps(tf.add_n(steps), size)] if steps else []
             totals.append(tf.add_n(total) if total else None)
         return totals
+
+    def sums_of_levels(self, seeds, targets):
+        """Likewise with the weights of every level, `[levels, B, ...]` or None; `seeds` have none."""
+        integral, sums = self.integral, []
+        shares = self.weights * tf.cast(integral.steps, self.weights.dtype)
+        for grad in self.adjoints(seeds, targets):
+            if grad is not None:
+                steps = split_rows(widen(grad), integral.per_block)
+                flat = tf.reshape(steps, tf.concat([tf.shape(steps)[:2], [-1]], 0))
+                weights = tf.cast(shares, flat.dtype)
+                if weights.shape[-1] == 1:
+                    total = tf.einsum("lk,kbf->lbf", weights[..., 0], flat)
+                else:
+                    total = tf.einsum("lkb,kbf->lbf", weights, flat)
+                grad = tf.reshape(total, tf.concat([tf.shape(total)[:1], tf.shape(steps)[1:]], 0))
+            sums.append(grad)
+        return sums
 
     def _replayed(self, tensors):
         return [self.values.get(t.ref(), t) for t in tensors]

@@ -65,7 +65,7 @@ def attribution_error(
     with tf.name_scope(name):
         subgraph = Subgraph(function, ys, xs, per_row)
         levels = find_levels(function, num_steps, method, None, compare=True)
-        integral = PathIntegral(subgraph, xs, baselines, levels, max_rows)
+        integral = PathIntegral(subgraph, xs, baselines, levels, max_rows, nested=True)
         weights = flat_grad_ys(function, subgraph, ys, grad_ys)
         _, errors, _ = refine(integral, PathIntegral.attributions, weights)
     return errors

@@ -24,10 +24,13 @@ UNROLLED = 16  # outputs of a jacobian whose backward passes are written out
 class PathIntegral:
     """The path of a subgraph from its baselines to `xs`, in blocks of steps."""
 
-    def __init__(self, subgraph, structure, baselines, levels, max_rows, outputs=1, nested=True):
+    def __init__(self, subgraph, structure, baselines, levels, max_rows, outputs=1, nested=False):
         function, method = subgraph.function, levels.method
-        self.subgraph, self.levels = subgraph, levels
+        self.subgraph = subgraph
         self.auto, self.method = method == "auto", _choose_method(subgraph, method, levels.several)
+        nested = nested and subgraph.stackable
+        self.levels = levels.smooth() if nested and self.auto and self.method == "gausslegendre" else levels
+        self.nested = nested and self.levels.nests  # whether sums of one level are part of the next one's
         self.secant = self.method == "secant"
         starts = flat_baselines(function, structure, subgraph.xs, baselines)
         self.strict = max_rows is not None
@@ -38,7 +41,7 @@ class PathIntegral:
                 f"{function}: an error was asked for, or a tolerance, expected ops that a tf.while_loop can "
                 f"hold: op {loop.name!r} ({loop.type}) is none. Compare with another number of steps."
             )
-        self.starts, self.nested = starts, nested and levels.nests
+        self.starts = starts
         # Rows that need no more steps leave, where nothing holds how many there are.
         self.sized = subgraph.rows is not None or compiles_with_xla()
         self.leaving = subgraph.aligned and subgraph.stackable and not self.sized
@@ -102,7 +105,16 @@ class PathIntegral:
             lambda block: block.sums(block.seeds(weights), frontier),
         )
         grads = self._pull_back(sums)
-        return [grad * self._change(i) for i, grad in enumerate(grads)]
+        return self._times_change(grads)
+
+    def attributions_of_levels(self, weights):
+        """What the new points of a level add to the attributions at each level, `[B, levels, ...]`."""
+        frontier, levels = self.subgraph.frontier, len(self.levels.counts)
+        sums = self._sum(
+            [self.zeros(t, levels) for t in frontier],
+            lambda block: block.sums_of_levels(block.seeds(weights, weighted=False), frontier),
+        )
+        return self._times_change(self._pull_back(sums, levels), levels)
 
     def jacobian(self):
         """The attributions of every column of the output, `[B, C, ...]` to each of `xs`."""
@@ -128,11 +140,7 @@ class PathIntegral:
         else:
             like = [self.zeros(x) for x in subgraph.xs]
             grads = map_range(lambda c: self._pull_back([s[c] for s in sums]), 0, units, like)
-        results = []
-        for i, grad in enumerate(grads):
-            result = tf.transpose(grad * self._change(i), [1, 0, *range(2, subgraph.xs[i].shape.rank + 1)])
-            results.append(restore_shape(result, [result.shape.as_list()[0], units, *result.shape[2:]]))
-        return results
+        return self._times_change(grads, units)
 
     def conductances(self, weights):
         """The conductances of each of the subgraph's layers."""
@@ -223,8 +231,16 @@ class PathIntegral:
             result.append(widen(tf.convert_to_tensor(grad)))
         return result
 
-    def _change(self, index):
-        return widen(self.path.xs[index]) - widen(self.path.base[index])
+    def _times_change(self, grads, units=None):
+        """Attributions `[B, ...]`, or `[B, units, ...]` of `[units, B, ...]`, from gradients at `xs`."""
+        results = []
+        for grad, end, start in zip(grads, self.path.xs, self.path.base):
+            result = grad * (widen(end) - widen(start))
+            if units is not None:
+                result = tf.transpose(result, [1, 0, *range(2, end.shape.rank + 1)])
+                result.set_shape([result.shape[0], units, *result.shape[2:]])
+            results.append(result)
+        return results
 
 
 def _choose_method(subgraph, method, compared):

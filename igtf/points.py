@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from igtf.arithmetic import where_finite
+from igtf.levels import rule_of
 from igtf.probes import find_readers, movers_of, norms_of, probe, reader_of, states_of, switches_of
-from integrated_gradients_tf import quadrature
 
 
 def _can_tell_rows_apart(subgraph):
@@ -31,7 +31,7 @@ class Points:
 
     def __init__(self, path, levels, method, auto, limit, nested=False):
         subgraph, steps = path.subgraph, levels.counts[-1]
-        self.path, self.levels, self.steps, self.limit = path, levels, steps, limit
+        self.path, self.levels, self.steps, self.limit, self.nested = path, levels, steps, limit, nested
         self.secant = method == "secant"
         # Nodes that follow the network, where `auto` leaves the choice to us.
         self.graded = auto and subgraph.aligned and method == "gausslegendre" and steps >= LEAST_GRADED
@@ -39,9 +39,10 @@ class Points:
         self.mixed = auto and self.secant and steps > 1 and _can_tell_rows_apart(subgraph)
         self.inside = auto and self.secant and subgraph.tests_equality
         points_only = "gausslegendre" if self.mixed else None if self.secant else method
+        points_only = levels.method if nested else points_only
         self.rules = points_only and levels.rules(points_only, nested)
         self.rule = self.rules and self.rules[-1]
-        self.edges = self.rules and _edges(*self.rule)
+        self.edges = None if self.rules is None or nested else _edges(*self.rule)
         self.density, self.map, self.switching = None, None, None
         if subgraph.aligned and (self.secant or self.graded):
             self._find()
@@ -53,16 +54,18 @@ class Points:
         part.steps = tf.constant(self.levels.counts)[level]
         if self.rules:
             longest = max(len(nodes) for nodes, _ in self.rules)
-            tables = zip(*((*rule, _edges(*rule)) for rule in self.rules))
-            nodes, weights, edges = (_table(columns, longest, path.dtype)[level] for columns in tables)
-            part.rule, part.edges = (nodes, weights), edges
+            part.rule = [_table(columns, longest, path.dtype)[level] for columns in zip(*self.rules)]
+            if not self.nested:
+                part.edges = _table([_edges(*rule) for rule in self.rules], longest + 1, path.dtype)[level]
             part.steps = tf.constant([len(nodes) for nodes, _ in self.rules])[level]
         if self.map is not None:
-            part.map = dict(self.map, total=self.map["total"][:, level])
+            total = self.map["total"]
+            total = tf.transpose(total)[:, None] if self.nested else total[:, level]
+            part.map = dict(self.map, total=total)
         if rows is not None:
             found = self.density, self.switching
             part.density, part.switching = (None if t is None else tf.gather(t, rows) for t in found)
-            part.map = part.map and {name: tf.gather(values, rows) for name, values in part.map.items()}
+            part.map = part.map and {n: tf.gather(t, rows, axis=-1) for n, t in part.map.items()}
         return part
 
     def of_block(self, index, size):
@@ -84,13 +87,13 @@ class Points:
         return self._nodes(index, size)
 
     def _nodes(self, index, size, more=0):
-        """Nodes and weights of a rule of points, likewise."""
+        """Nodes and weights of a rule of points, likewise; if nested, `[levels, K, 1 or B]` of weights."""
         steps, dtype = self.steps, self.path.dtype
         at = index * size + tf.range(size + more)
         last = tf.minimum(at, steps - 1)
-        alphas, weights = (tf.gather(tf.convert_to_tensor(v, dtype), last) for v in self.rule)
+        alphas, weights = (tf.gather(tf.convert_to_tensor(v, dtype), last, axis=-1) for v in self.rule)
         points, slopes = self._mapped(alphas)
-        return points, tf.where(at[:, None] < steps, weights[:, None] * slopes, 0)
+        return points, tf.where(at[:, None] < steps, weights[..., None] * slopes, 0)
 
     def intervals(self, index, size):
         """Start and end of the interval that each step of a gradient rule stands for."""
@@ -184,7 +187,8 @@ class Points:
 
     def _evening_map(self, share):
         """For each row, the map of the path under which its density is most even, `[B]` tensors."""
-        maps, dtype = [_maps(self.bins, count) for count in self.levels.counts], share.dtype
+        rule = "fejer" if self.nested else "gausslegendre"
+        maps, dtype = [_maps(self.bins, count, rule) for count in self.levels.counts], share.dtype
         best = tf.argmin(tf.matmul(share, tf.constant(maps[-1].costs, dtype)), axis=1)
         found = maps[-1].rows
         if self.levels.several:
@@ -237,7 +241,7 @@ def _bins(probes, tails):
 
 
 @functools.lru_cache(maxsize=16)
-def _maps(bins, steps):
+def _maps(bins, steps, rule):
     """The maps that a row can choose from, and what each costs: `[bins, maps]`.
 
     The cost of a map is the mean, over the density, of minus the logarithm of how many nodes of the rule
@@ -276,7 +280,7 @@ def _maps(bins, steps):
     costs = np.concatenate([costs, dense + BENT_COST * rate / steps], 1)
     total = np.ones(len(span))
     if steps <= 1024:  # a constant then has its integral to the last bit; with more, it has anyway
-        nodes, weights = quadrature(steps, "gausslegendre")
+        nodes, weights = rule_of(steps, rule)
         total = weights @ sloped(nodes[:, None])
     return Maps(costs, dict(rows, even=np.arange(len(span)) == 0, total=total))
 
@@ -305,8 +309,11 @@ def _edges(nodes, weights):
 
 
 def _table(columns, longest, dtype):
-    """Arrays of several lengths as one tensor `[arrays, longest + 1]`, each filled up by its last entry."""
-    full = [np.pad(column, [0, longest + 1 - len(column)], "edge") for column in columns]
+    """Arrays `[..., up to longest]` as one `[arrays, ..., longest]`, filled up by their last entries."""
+    full = []
+    for column in columns:
+        more = [(0, 0)] * (column.ndim - 1) + [(0, longest - column.shape[-1])]
+        full.append(np.pad(column, more, "edge"))
     return tf.constant(np.stack(full), dtype)
 
 

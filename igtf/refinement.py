@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from igtf.arithmetic import epsilon, repeat, right_pad, safe_ratio, sum_features
+from igtf.path_integral import PathIntegral
 from integrated_gradients_tf import restore_shape, wide_dtype, widen
 
 # Orders of convergence that the last two changes are believed to show, at least and at most.
@@ -17,7 +18,8 @@ def refine(integral, compute, weights, units=None):
 
     Args:
       integral: a `PathIntegral`.
-      compute: what makes attributions of an integral and weights of the outputs: a method of it.
+      compute: what makes attributions of an integral and weights of the outputs: a method of it, in the place
+        of which one for sums that go on is taken where points nest.
       weights: one tensor or None per output.
       units: the number of columns if `compute` is the jacobian.
 
@@ -40,19 +42,20 @@ def refine(integral, compute, weights, units=None):
 
 def _by_levels(integral, compute, weights, units, targets):
     levels, dtype = integral.levels, wide_dtype(targets[0].dtype)
-    counts, kept = tf.constant(levels.counts), tf.constant([0, *(1 / g for g in levels.growth[1:])], dtype)
-    estimate = Estimate(levels, integral.secant, dtype)
+    counts, estimate = tf.constant(levels.counts), Estimate(levels, integral.secant, dtype)
     floor = _rounding(integral.subgraph, weights, dtype, units)
     rows = tf.shape(targets[0])[:1]
-    per_output = rows if units is None else tf.concat([rows, [units]], 0)
+    columns = units
+    if integral.nested:  # sums that the levels ahead of one have so far
+        compute, columns = PathIntegral.attributions_of_levels, len(levels.counts)
 
     def zeros(target):
         shape = tf.shape(target)
-        shape = shape if units is None else tf.concat([shape[:1], [units], shape[1:]], 0)
-        static = target.shape if units is None else _insert(target.shape, units)
+        shape = shape if columns is None else tf.concat([shape[:1], [columns], shape[1:]], 0)
+        static = target.shape if columns is None else _insert(target.shape, columns)
         return restore_shape(tf.zeros(shape, wide_dtype(target.dtype)), static)
 
-    def step(level, errors, gaps, steps, *results):
+    def step(level, errors, gaps, taken, *results):
         active = _unfinished(errors, levels.tolerance)
         index = tf.where(active)[:, 0] if integral.leaving else None
 
@@ -65,28 +68,32 @@ def _by_levels(integral, compute, weights, units, targets):
                 return tf.where(right_pad(active[None], old)[0], new, old)
             return tf.tensor_scatter_nd_update(old, index[:, None], new)
 
-        new = compute(integral.at(level, index), [take(weight) for weight in weights])
-        old = [take(result) for result in results]
+        found = compute(integral.at(level, index), [take(weight) for weight in weights])
+        old, new = [take(result) for result in results], found
         if integral.nested:
-            new = [n + tf.cast(kept[level], n.dtype) * o for n, o in zip(new, old)]
+            found = [o + n for o, n in zip(old, new)]
+            old, new = ([f[:, at] for f in found] for at in (tf.maximum(level - 1, 0), level))
         change = _sizes([n - o for n, o in zip(new, old)], units, dtype)
         size = tf.maximum(_sizes(new, units, dtype), take(floor))
         gap, jumps = safe_ratio(change, size), take(integral.jumps)
         jumps = jumps if units is None or jumps.shape.rank == 0 else jumps[:, None]
         error = estimate(level, gap, take(gaps), jumps)
-        taken = tf.fill(tf.shape(error)[:1], counts[level])
-        return [put(*pair) for pair in zip([errors, gaps, steps, *results], [error, gap, taken, *new])]
+        now = tf.fill(tf.shape(error)[:1], level)
+        return [put(*pair) for pair in zip([errors, gaps, taken, *results], [error, gap, now, *found])]
 
+    per_output = rows if units is None else tf.concat([rows, [units]], 0)
     start = [tf.fill(per_output, tf.constant(float("inf"), dtype)), tf.zeros(per_output, dtype)]
     start = [restore_shape(t, _leading(targets[0].shape, units)) for t in start]
-    steps = restore_shape(tf.zeros(rows, tf.int32), targets[0].shape[:1])
-    errors, _, steps, *results = repeat(
+    start.append(restore_shape(tf.zeros(rows, tf.int32), targets[0].shape[:1]))
+    errors, _, taken, *results = repeat(
         len(levels.counts),
         step,
-        [*start, steps, *map(zeros, targets)],
+        [*start, *map(zeros, targets)],
         lambda errors, *_: tf.reduce_any(_unfinished(errors, levels.tolerance)),
     )
-    return errors, steps, results
+    if integral.nested:
+        results = [tf.gather(result, taken, batch_dims=1) for result in results]
+    return errors, tf.gather(counts, taken), results
 
 
 class Estimate:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from shared_networks import METHODS, RULES
 
-from igtf.levels import NESTED, find_levels
+from igtf.levels import NESTED, find_levels, rule_of
 from integrated_gradients_tf import quadrature
 
 
@@ -40,20 +40,36 @@ class TestNumbersOfSteps:
         np.testing.assert_allclose(fine[1:] / fine[:-1], found.growth[1:])
 
 
-class TestWhatIsKept:
+class TestNesting:
     @pytest.mark.parametrize("rule", NESTED)
     @pytest.mark.parametrize("most", [10, 81, 200])
-    def test_a_coarser_sum_and_the_new_points_are_the_finer_rule(self, rule, most):
-        found = levels(most, rule)
+    def test_the_points_so_far_are_those_of_the_level_with_its_weights(self, rule, most):
+        found = levels(20 if rule == "fejer" else most, "auto" if rule == "fejer" else rule)
+        found = found.smooth() if rule == "fejer" else found
         assert found.nests
-        known = {}
-        for i, (points, weights) in enumerate(found.rules(rule, nested=True)):
-            known = {point: weight / found.growth[i] for point, weight in known.items()}
-            assert not any(np.isclose(point, p, atol=1e-12) for p in known for point in points)
-            known.update(zip(points, weights))
-            full, shares = quadrature(found.counts[i], rule)
-            np.testing.assert_allclose(sorted(known), full, atol=1e-12)
-            np.testing.assert_allclose([known[p] for p in sorted(known)], shares, atol=1e-12)
+        points, weights = np.zeros(0), np.zeros([len(found.counts), 0])
+        for i, (new, added) in enumerate(found.rules(rule, nested=True)):
+            assert not any(np.isclose(point, points, atol=1e-12).any() for point in new)
+            points, weights = np.append(points, new), np.append(weights, added, 1)
+            full, shares = rule_of(found.counts[i], rule)
+            order = np.argsort(points)
+            np.testing.assert_allclose(points[order], full, atol=1e-12)
+            np.testing.assert_allclose(weights[i][order], shares, atol=1e-12)
+
+    @pytest.mark.parametrize("count", [1, 2, 4, 9, 39, 639])
+    def test_fejers_rule_is_exact_for_polynomials_of_as_many_terms(self, count):
+        points, weights = rule_of(count, "fejer")
+        assert (weights > 0).all() and (np.diff(points) > 0).all()
+        for power in range(min(count, 40)):
+            np.testing.assert_allclose((weights * points**power).sum(), 1 / (power + 1), atol=1e-13)
+
+    def test_smooth_networks_have_levels_of_fejers_rule(self):
+        assert levels().smooth().counts == [4, 9, 19, 39, 79, 159, 319, 639]
+        for kept in (levels(12), levels(1_000_000), levels(tolerance=None, compare=True)):
+            assert kept.smooth() is kept
+
+    def test_long_ones_are_taken_whole(self):
+        assert levels(10_000, "riemann_left").nests and not levels(100_000, "riemann_left").nests
 
     @pytest.mark.parametrize("method", ["auto", "secant", "gausslegendre"])
     def test_nothing_where_no_point_is_met_again(self, method):

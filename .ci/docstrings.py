@@ -1,4 +1,4 @@
-"""Griffe's extension: examples that end a docstring become a section of their own, shared descriptions one for each."""
+"""Griffe's extension: examples become a section, arguments that share a description one entry each."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""MkDocs' hook: README, CONTRIBUTING and CHANGELOG become pages; links that hold on GitHub hold on the site."""
+"""MkDocs' hook: README, CONTRIBUTING and CHANGELOG become pages; links hold there as on GitHub."""
 
 import re
 from pathlib import Path

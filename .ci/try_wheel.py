@@ -1,4 +1,4 @@
-"""Tries an installed wheel: the recipe, the one-liner, the Explainer and a picture, with worked-out numbers."""
+"""Tries an installed wheel: recipe, one-liner, Explainer and a picture, with worked-out numbers."""
 
 from pathlib import Path
 

@@ -10,6 +10,7 @@ PYTEST_ARGS ?= -n 2 -q
 NEWEST = 3.13 3.12 3.11 3.10
 OLDEST = 3.11 3.10
 PEERS = 3.12 3.11 3.10
+DOCS = 3.13 3.12 3.11
 
 # $(call create_venv,<directory>,<accepted versions>,<purpose>): an environment from the first
 # interpreter that runs, has an accepted version and can create environments.
@@ -28,7 +29,7 @@ define create_venv
 	exit 1
 endef
 
-.PHONY: help test test-all test-oldest example lint coverage benchmark clean
+.PHONY: help test test-all test-oldest example lint coverage benchmark docs release clean
 
 help:
 	@echo "make test         lint and tests on the newest TensorFlow, in .venv"
@@ -38,6 +39,8 @@ help:
 	@echo "make lint         ruff and mypy only"
 	@echo "make coverage     the tests once more, in one process, and the lines they miss"
 	@echo "make benchmark    speed, memory and accuracy beside other libraries, in .venv-benchmark"
+	@echo "make docs         the pages as a site in build/site, in .venv-docs (a broken link fails)"
+	@echo "make release      sdist and wheel in build/dist, checked and tried in a fresh environment"
 	@echo "make clean        remove everything that make created, environments included"
 
 test: lint
@@ -73,8 +76,21 @@ benchmark: .venv-benchmark/installed
 	.venv-benchmark/bin/python benchmarks/throughput.py
 	.venv-benchmark/bin/python benchmarks/time_to_accuracy.py
 
+docs: .venv-docs/installed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict --quiet
+	@echo "The site is build/site/index.html"
+
+# Nothing is uploaded. The wheel is tried where the source is not: with one file, package and all, and its own TensorFlow.
+release: .venv-docs/installed
+	rm -rf build/dist build/release
+	.venv-docs/bin/python -m build --outdir build/dist .
+	.venv-docs/bin/python -m twine check --strict build/dist/*
+	.venv-docs/bin/python -m venv --clear build/release
+	build/release/bin/python -m pip install -q build/dist/*.whl
+	cd build/release && bin/python -I ../../.ci/try_wheel.py
+
 clean:
-	rm -rf build .venv .venv-oldest .venv-benchmark *.egg-info
+	rm -rf build .venv .venv-oldest .venv-benchmark .venv-docs *.egg-info
 	rm -rf .hypothesis .pytest_cache .ruff_cache .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -101,4 +117,14 @@ clean:
 .venv-benchmark/installed: .venv-benchmark/bin/python pyproject.toml benchmarks/requirements.txt
 	@echo ".venv-benchmark: installing the libraries to compare with (some minutes)"
 	.venv-benchmark/bin/python -m pip install -q -e . -r benchmarks/requirements.txt
+	@touch $@
+
+.venv-docs/bin/python:
+	$(call create_venv,.venv-docs,$(DOCS),This target)
+
+# The extra alone: griffe reads the docstrings without importing anything, so TensorFlow is not needed.
+.venv-docs/installed: .venv-docs/bin/python pyproject.toml
+	@echo ".venv-docs: installing MkDocs, and what builds a wheel"
+	.venv-docs/bin/python -m pip install -q $$(.venv-docs/bin/python -c "import tomllib; \
+	print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'])")
 	@touch $@

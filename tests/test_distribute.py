@@ -18,10 +18,9 @@ from reference import assert_close, randomize
 import igtf as ig
 
 ROOT = Path(__file__).parent.parent
-# As in the README: python examples/explain_shards.py network.keras rows.npy maps --devices 2
-SCRIPT, *ARGUMENTS = re.search(r"^python (examples/.*)$", (ROOT / "README.md").read_text("utf-8"), re.M)[
-    1
-].split()
+# As on the page: python examples/explain_shards.py network.keras rows.npy maps --devices 2
+PAGE = (ROOT / "docs" / "production.md").read_text("utf-8")
+SCRIPT, *ARGUMENTS = re.search(r"^python (examples/.*)$", PAGE, re.M)[1].split()
 ROWS, SHARD_ROWS, STEPS = 123, 2, 20
 SHARDS = 62
 SECONDS = 240  # after which a process is killed and the test fails

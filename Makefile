@@ -72,6 +72,7 @@ benchmark: .venv-benchmark/installed
 	.venv-benchmark/bin/python benchmarks/speed.py
 	.venv-benchmark/bin/python benchmarks/memory.py
 	.venv-benchmark/bin/python benchmarks/accuracy.py
+	.venv-benchmark/bin/python benchmarks/tolerance.py
 	.venv-benchmark/bin/python benchmarks/numerics.py
 	.venv-benchmark/bin/python benchmarks/throughput.py
 	.venv-benchmark/bin/python benchmarks/time_to_accuracy.py

@@ -172,9 +172,10 @@ def onet(path, rows):
         for pool in ((3, "SAME"), (3, "VALID"), (2, "SAME"), None):
             x = prelu(convolved(x))
             x = x if pool is None else tf.nn.max_pool2d(x, pool[0], 2, pool[1])
-        x = tf.reshape(x, [-1, np.prod(x.shape[1:])])
+        x = tf.reshape(tf.transpose(x, [0, 2, 1, 3]), [-1, np.prod(x.shape[1:])])
         x = prelu(x @ next(take) + next(take))
-        return tf.nn.softmax(x @ next(take) + next(take))[:, 1]
+        kernel, bias = list(take)[-2:]  # of three heads the last one
+        return tf.nn.softmax(x @ kernel + bias)[:, 1]
 
     return Case("MTCNN's O-Net", network, x, graded(network, x.astype(np.float64), panels=4, points=64))
 

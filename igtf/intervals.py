@@ -108,7 +108,7 @@ class OpEnd:
     def __init__(self, op, intervals=None, side=0, memo=None, axes=None):
         self.op, self.intervals, self.side, self.axes = op, intervals, side, axes or {}
         self.memo = {} if memo is None else memo
-        self.type, self.slots, self.summed = op.type, (), False
+        self.type, self.slots = op.type, ()
 
     def __getattr__(self, name):
         return getattr(self.op, name)
@@ -245,11 +245,6 @@ class Intervals:
             later = tf.repeat(tf.cast(self.switching, tf.int32), one // rows) * one
             self.bounds[key] = tf.range(total - one) + tf.tile(later, [self.steps])
         return self.bounds[key]
-
-    def outer(self, tensor):
-        """The rows of the first and of the last point."""
-        one = tf.shape(tensor)[0] // (self.steps + 1)
-        return tensor[:one], tensor[-one:]
 
     def ends(self, op):
         memo = {}

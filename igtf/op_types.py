@@ -2,11 +2,11 @@
 
 `FACTS` has what the rooms ask, in these words:
 
-    where the rows go    unary, broadcasting, reduction, last_axis, last_two_axes, system, segment, scatter,
-                         image, pool; repeatable: the same of rows as of the same rows several times;
+    where the rows go    unary, broadcasting, reduction, last_axis, last_two_axes, system, image,
+                         pool; repeatable: the same of rows as of the same rows several times;
                          makes:i: a tensor of the shape that input i has
     shape_slots:i        inputs that are shapes; shape, like: ops that read nothing but shapes
-    affine:i             the inputs in which it is affine together; all of them; or any one
+    affine:i             the inputs in which it is affine together; any one of them
     linear:i             likewise, of ops that are not interpolated before the steps
     bilinear             linear in each of its inputs
     smooth, pointwise    elementwise functions of one input, and of any number of them
@@ -55,15 +55,15 @@ FACTS = {
     "broadcasting flat": "FloorDiv TruncateDiv",
     "broadcasting linear:0,1": "BiasAddV1 Complex",
     "broadcasting monotonic affine:0 norm:1": "RealDiv",
-    "broadcasting monotonic affine:all": "Sub",
+    "broadcasting monotonic affine:0-": "Sub",
     "broadcasting monotonic affine:one": "Mul",
     "broadcasting monotonic norm:1": "Div",
-    "broadcasting monotonic sums affine:all": "Add AddV2",
+    "broadcasting monotonic sums affine:0-": "Add AddV2",
     "broadcasting norm:1": "DivNoNan",
     "broadcasting pointwise": """
         Atan2 ClipByValue Igamma Igammac MulNoNan NextAfter Polygamma Xdivy Xlog1py Xlogy Zeta
     """,
-    "broadcasting sums affine:all": "AddN",
+    "broadcasting sums affine:0-": "AddN",
     "broadcasting threshold": "Greater GreaterEqual Less LessEqual",
     "reduction": "ArgMax ArgMin EuclideanNorm Prod",
     "reduction repeatable": "All Any",
@@ -79,16 +79,17 @@ FACTS = {
     "affine:0 shape_slots:1,2": "Slice",
     "affine:1": "Split",
     "affine:2 shape_slots:0": "Conv2DBackpropInput Conv3DBackpropInputV2 DepthwiseConv2dNativeBackpropInput",
-    "affine:all": "BiasAdd ConcatV2 IdentityN Pack",
+    "affine:0-": "BiasAdd ConcatV2 IdentityN Pack",
     "linear:0": """
-        BatchToSpace ConjugateTranspose CropAndResize Diag DiagPart DynamicPartition EnsureShape
+        BatchToSpace BiasAddGrad ConjugateTranspose CropAndResize Diag DiagPart DynamicPartition EnsureShape
         ExtractVolumePatches FFT3D Gather IFFT3D ImageProjectiveTransformV2
-        ImageProjectiveTransformV3 MirrorPadGrad Reverse ReverseSequence SpaceToBatch
+        ImageProjectiveTransformV3 MirrorPadGrad Reverse ReverseSequence SegmentMean SegmentSum SpaceToBatch
         SparseSegmentMean SparseSegmentMeanWithNumSegments SparseSegmentSqrtN
         SparseSegmentSqrtNWithNumSegments SparseSegmentSum SparseSegmentSumWithNumSegments
+        UnsortedSegmentSum
     """,
     "linear:0,1": "MatrixSetDiag MatrixSetDiagV2 MatrixSetDiagV3",
-    "linear:0,2": "ScatterNdNonAliasingAdd",
+    "linear:0,2": "ScatterNdNonAliasingAdd TensorScatterAdd TensorScatterSub TensorScatterUpdate",
     "linear:0,4": "TensorStridedSliceUpdate",
     "linear:0-": "AccumulateNV2 Concat DynamicStitch ParallelDynamicStitch",
     "linear:1": "AvgPool3DGrad AvgPoolGrad ScatterNd",
@@ -114,11 +115,6 @@ FACTS = {
         FFT2D IFFT2D IRFFT2D MatrixBandPart MatrixDiagPart MatrixDiagPartV2 MatrixDiagPartV3 RFFT2D
     """,
     "system": "BandedTriangularSolve MatrixSolve MatrixSolveLs MatrixTriangularSolve TridiagonalSolve",
-    "segment": "SegmentProd UnsortedSegmentProd",
-    "segment linear:0": "SegmentMean SegmentSum UnsortedSegmentSum",
-    "segment ranks": "SegmentMax SegmentMin UnsortedSegmentMax UnsortedSegmentMin",
-    "scatter": "TensorScatterMax TensorScatterMin",
-    "scatter linear:0,2": "TensorScatterAdd TensorScatterSub TensorScatterUpdate",
     "image": "ResizeArea",
     "image affine:0": "ResizeBilinear ResizeNearestNeighbor",
     "image linear:0": "ExtractImagePatches ResizeBicubic ScaleAndTranslate",
@@ -154,7 +150,7 @@ FACTS = {
         StatefulTruncatedNormal StatelessTruncatedNormal StatelessTruncatedNormalV2 TruncatedNormal
     """,
     "random uniform": "StatefulUniform",
-    "ranks": "FractionalMaxPool",
+    "ranks": "FractionalMaxPool SegmentMax SegmentMin UnsortedSegmentMax UnsortedSegmentMin",
     "shape": "Rank Shape ShapeN Size",
     "shape_slots:1": "TensorListFromTensor TensorListStack",
     "shape_slots:2": "TensorListGetItem",
@@ -165,8 +161,8 @@ FACTS = {
 
 
 def _parsed(slots):
-    """`"0,1"` -> (0, 1); `"1-"` -> all from 1 on; `"all"` and `"one"` stay words."""
-    if slots in ("all", "one"):
+    """`"0,1"` -> (0, 1); `"1-"` -> all from 1 on; `"one"`, any but only one, stays a word."""
+    if slots == "one":
         return slots
     return range(int(slots[:-1]), 10**6) if slots[-1] == "-" else tuple(map(int, slots.split(",")))
 
@@ -225,7 +221,7 @@ def is_linear(op, varying):
         return False
     if allowed == "one":
         return len(slots) == 1
-    return allowed == "all" or set(slots) <= set(allowed)
+    return all(slot in allowed for slot in slots)
 
 
 def is_affine(op, varying, affine):

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from igtf.arithmetic import safe_ratio, unbroadcast
 from igtf.backpropagation import default_rule, own_gradient
-from igtf.op_types import AFFINE, carries_gradient
+from igtf.op_types import SHAPE_SLOTS, carries_gradient
 from integrated_gradients_tf import restore_shape
 
 
@@ -113,38 +113,6 @@ def middle_rule(op, other, grads):
     return own_gradient(op, grads, middle)
 
 
-def linear_rule(op, other, grads):
-    """Ops that are affine in what varies have one gradient everywhere."""
-    if len(op.slots) > 1 and isinstance(AFFINE.get(op.type), tuple) and op.type != "SelectV2":
-        # A convolution whose filters are on the path too is bilinear.
-        return default_rule(op, other, grads)
-    return own_gradient(op, grads)
-
-
-def matmul_rule(op, other, grads):
-    if op.slots != [0] or op.get_attr("transpose_a"):
-        return middle_rule(op, other, grads)
-    return [tf.matmul(grads[0], op.inputs[1], transpose_b=not op.get_attr("transpose_b")), None]
-
-
-def convolution_rule(backprop, *attributes):
-    """A convolution by weights: its gradient needs the shape of the input only."""
-
-    def rule(op, other, grads):
-        if op.slots != [0]:
-            return middle_rule(op, other, grads)
-        shape = tf.shape(op.inputs[0])
-        attrs = {name: op.get_attr(name) for name in attributes}
-        attrs = {name: v.decode() if isinstance(v, bytes) else v for name, v in attrs.items()}
-        grad = backprop(input_sizes=shape, filter=op.inputs[1], out_backprop=grads[0], **attrs)
-        return [restore_shape(grad, op.inputs[0].shape), None]
-
-    return rule
-
-
-CONVOLUTION = ("strides", "padding", "explicit_paddings", "data_format", "dilations")
-
-
 def reshape_rule(op, other, grads):
     like = op.op.inputs[0]
     if like.shape.rank and like.shape[1:].num_elements():  # the number of rows follows
@@ -161,9 +129,10 @@ def linear_in(slots):
     """The rule of ops that are affine in these inputs together, where the others stay as they are."""
 
     def rule(op, other, grads):
-        fixed = [pair for i, pair in enumerate(zip(op.inputs, other.inputs)) if i not in op.slots]
-        still = all(a is b or a.op.type == b.op.type == "Const" for a, b in fixed)
-        if still and all(i in slots for i in op.slots):
+        ends = enumerate(zip(op.inputs, other.inputs))
+        moved = [i for i, (a, b) in ends if a is not b and not a.op.type == b.op.type == "Const"]
+        sizes = SHAPE_SLOTS.get(op.type, ())
+        if all(i in slots or i in sizes for i in (*moved, *op.slots)):
             return own_gradient(op, grads)
         return default_rule(op, other, grads)
 

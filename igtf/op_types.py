@@ -2,8 +2,8 @@
 
 `FACTS` has what the rooms ask, in these words:
 
-    where the rows go    unary, broadcasting, reduction, last_axis, last_two_axes, system, image,
-                         pool; repeatable: the same of rows as of the same rows several times;
+    where the rows go    unary, broadcasting, reduction, last_axis, last_two_axes, system, segment, scatter,
+                         image, pool; repeatable: the same of rows as of the same rows several times;
                          makes:i: a tensor of the shape that input i has
     shape_slots:i        inputs that are shapes; shape, like: ops that read nothing but shapes
     affine:i             the inputs in which it is affine together; any one of them
@@ -83,13 +83,12 @@ FACTS = {
     "linear:0": """
         BatchToSpace BiasAddGrad ConjugateTranspose CropAndResize Diag DiagPart DynamicPartition EnsureShape
         ExtractVolumePatches FFT3D Gather IFFT3D ImageProjectiveTransformV2
-        ImageProjectiveTransformV3 MirrorPadGrad Reverse ReverseSequence SegmentMean SegmentSum SpaceToBatch
+        ImageProjectiveTransformV3 MirrorPadGrad Reverse ReverseSequence SpaceToBatch
         SparseSegmentMean SparseSegmentMeanWithNumSegments SparseSegmentSqrtN
         SparseSegmentSqrtNWithNumSegments SparseSegmentSum SparseSegmentSumWithNumSegments
-        UnsortedSegmentSum
     """,
     "linear:0,1": "MatrixSetDiag MatrixSetDiagV2 MatrixSetDiagV3",
-    "linear:0,2": "ScatterNdNonAliasingAdd TensorScatterAdd TensorScatterSub TensorScatterUpdate",
+    "linear:0,2": "ScatterNdNonAliasingAdd",
     "linear:0,4": "TensorStridedSliceUpdate",
     "linear:0-": "AccumulateNV2 Concat DynamicStitch ParallelDynamicStitch",
     "linear:1": "AvgPool3DGrad AvgPoolGrad ScatterNd",
@@ -115,6 +114,11 @@ FACTS = {
         FFT2D IFFT2D IRFFT2D MatrixBandPart MatrixDiagPart MatrixDiagPartV2 MatrixDiagPartV3 RFFT2D
     """,
     "system": "BandedTriangularSolve MatrixSolve MatrixSolveLs MatrixTriangularSolve TridiagonalSolve",
+    "segment": "SegmentProd UnsortedSegmentProd",
+    "segment linear:0": "SegmentMean SegmentSum UnsortedSegmentSum",
+    "segment ranks": "SegmentMax SegmentMin UnsortedSegmentMax UnsortedSegmentMin",
+    "scatter": "TensorScatterMax TensorScatterMin",
+    "scatter linear:0,2": "TensorScatterAdd TensorScatterSub TensorScatterUpdate",
     "image": "ResizeArea",
     "image affine:0": "ResizeBilinear ResizeNearestNeighbor",
     "image linear:0": "ExtractImagePatches ResizeBicubic ScaleAndTranslate",
@@ -150,7 +154,7 @@ FACTS = {
         StatefulTruncatedNormal StatelessTruncatedNormal StatelessTruncatedNormalV2 TruncatedNormal
     """,
     "random uniform": "StatefulUniform",
-    "ranks": "FractionalMaxPool SegmentMax SegmentMin UnsortedSegmentMax UnsortedSegmentMin",
+    "ranks": "FractionalMaxPool",
     "shape": "Rank Shape ShapeN Size",
     "shape_slots:1": "TensorListFromTensor TensorListStack",
     "shape_slots:2": "TensorListGetItem",

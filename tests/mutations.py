@@ -54,7 +54,7 @@ MUTATIONS = [
     ("Relu6 without its slope at equal ends", "igtf/secant/elementwise.py", "return tf.where(tf.equal(z0, z1), op.slopes(), ratio)", "return ratio", [ELEMENTWISE]),
     ("the slope of Abs by its size", "igtf/secant/elementwise.py", "return safe_ratio(z0 + z1, tf.abs(z0) + tf.abs(z1))", "return safe_ratio(tf.abs(z0) + tf.abs(z1), z0 + z1)", [ELEMENTWISE]),
     ("no derivative where a slope cancels", "igtf/secant/elementwise.py", "near = same | (tf.abs(mean * change - gain) <= rounding)", "near = same", [ELEMENTWISE]),
-    ("a product at its start", "igtf/secant/products.py", "means = [p0 if p0 is p1 else (p0 + p1) / 2 for", "means = [p0 for", [PRODUCTS]),
+    ("a product at its start", "igtf/secant/products.py", "return start if start is end else (start + end) / 2", "return start", [PRODUCTS]),
     ("a quotient with the wrong sign", "igtf/secant/products.py", "return -1 / (b0 * b1)", "return 1 / (b0 * b1)", [PRODUCTS]),
     ("ties of Maximum share half", "igtf/secant/choices.py", "    return tf.where(tf.equal(first0, first1), tf.cast(first0, gap0.dtype), crossing)", "    return tf.fill(tf.shape(gap0 + gap1), tf.constant(0.5, gap0.dtype))", [CHOICES]),
     ("max pooling by the mean of both ends", "igtf/secant/pooling.py", "share = half_ratio(y0 - tf.gather(z0, won1, batch_dims=1), y1 - tf.gather(z1, won0, batch_dims=1))", "share = tf.ones_like(y0) / 2", [POOLING]),

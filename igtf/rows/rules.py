@@ -11,6 +11,8 @@ ROW_RULES = {
     **dict.fromkeys(TYPES["last_axis"], arithmetic.working_on(arithmetic.last_axes(1))),
     **dict.fromkeys(TYPES["last_two_axes"], arithmetic.working_on(arithmetic.last_axes(2))),
     **dict.fromkeys(TYPES["system"], arithmetic.working_on(arithmetic.last_axes(2), inputs=2)),
+    **dict.fromkeys(TYPES["segment"], structure.segmented_place),
+    **dict.fromkeys(TYPES["scatter"], structure.scattered_place),
     **dict.fromkeys(TYPES["image"], arithmetic.working_on(lambda rows, op, rank: (1, 2))),
     **dict.fromkeys(
         ("DepthToSpace", "SpaceToDepth"), arithmetic.working_on(lambda rows, op, rank: (1, 2, 3))

@@ -9,6 +9,23 @@ from igtf.rows.control import baked
 from igtf.rows.sizes import COUNT, LOST, MIX, ONE, ROWS, Place, Size, has_rows, meet, product_of, quotient_of
 
 
+def segmented_place(rows, op, at):
+    """Segments are made of the axes that the ids have; the axes behind are kept."""
+    rank = op.inputs[1].shape.rank
+    if at[0] is None or any(at[1:]) or rank is None or at[0].axis < rank:
+        return LOST
+    return at[0]._replace(axis=at[0].axis - rank + 1)
+
+
+def scattered_place(rows, op, at):
+    """Indices choose along the first axes; what lies behind is kept, in the updates too."""
+    indices = op.inputs[1].shape
+    if at[0] is None or at[1] is not None or at[2] is None or not indices.rank or indices[-1] is None:
+        return LOST
+    updates = at[0]._replace(axis=at[0].axis - indices[-1] + indices.rank - 1)
+    return at[0] if at[0].axis >= indices[-1] and at[2] == updates else LOST
+
+
 def reshaped_place(rows, op, at):
     """Row-major order is kept: rows go to the axis that what lies outside of them leads to."""
     place, (before, shape), after = at[0], op.inputs, op.outputs[0].shape

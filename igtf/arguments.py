@@ -32,10 +32,7 @@ def flat_grad_ys(function, subgraph, structure, grad_ys):
     if tf.nest.is_nested(structure):
         check_structure(function, "grad_ys", grad_ys, "ys", structure)
     flat = tf.nest.flatten(grad_ys) if tf.nest.is_nested(structure) else [grad_ys]
-    result = []
-    for y, weight in zip(subgraph.ys, flat):
-        result.append(output_weight(function, y, weight))
-    return result
+    return [output_weight(function, y, weight) for y, weight in zip(subgraph.ys, flat)]
 
 
 def output_weight(function, y, weight):

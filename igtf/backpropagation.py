@@ -146,7 +146,6 @@ def reverse(ends, ys, seeds, targets, rules, summed=False):
         if all(g is None for g in grads):
             continue
         start.slots, start.rules = slots, rules
-        start.summed = summed and all(op.inputs[i].ref() in sources for i in slots)
         if end is not None:
             end.slots = slots
         rule = rules.get(op.type) or rules.get("default") or default_rule

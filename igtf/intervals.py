@@ -10,12 +10,6 @@ from igtf.rows.tracker import RowTracker
 from igtf.traversal import find_varying
 
 
-def _merges(op):
-    """Whether a reshape changes, or may change, what one entry of axis 0 holds."""
-    before, after = (t.shape[1:].num_elements() for t in (op.inputs[0], op.outputs[0]))
-    return before is None or before != after
-
-
 def pair_ends(made, after, axes, rows):
     """Ops and their twins at the other end, for `reverse`.
 
@@ -108,7 +102,7 @@ class OpEnd:
     def __init__(self, op, intervals=None, side=0, memo=None, axes=None):
         self.op, self.intervals, self.side, self.axes = op, intervals, side, axes or {}
         self.memo = {} if memo is None else memo
-        self.type, self.slots, self.summed = op.type, (), False
+        self.type, self.slots = op.type, ()
 
     def __getattr__(self, name):
         return getattr(self.op, name)
@@ -130,11 +124,7 @@ class OpEnd:
     def whole(self, key, make):
         """This end's rows of `make(op)`, computed once where both ends are rows of one op."""
         result = self.keep(key, lambda: make(self.op))
-        if self.intervals is None:
-            return result
-        if len(self.op.inputs) == 1 and self.op.inputs[0].ref() in self.intervals.led:  # then it has its rows
-            self.intervals.led.add(result.ref())
-        return self.intervals.cut(result, self.side)
+        return result if self.intervals is None else self.intervals.cut(result, self.side)
 
     def by_row(self, like):
         """A function from values of a tensor of the op to `[rows, values]` (and `back`); None if unknown."""
@@ -180,13 +170,9 @@ class Intervals:
         self.strides = tf.constant([1])
         self.widths = widths  # of the steps; None where no rule shall sum over them by itself
         self.rows, self.source = {t.ref() for t in sources}, sources[-1]
-        self.led = set(self.rows)  # with as many rows as the sources, which saves most bounds
         for op in made:
-            rows = [t.ref() for t in op.inputs if t.ref() in self.rows]
-            if rows and op.type not in SHAPES:
+            if op.type not in SHAPES and any(t.ref() in self.rows for t in op.inputs):
                 self.rows.update(t.ref() for t in op.outputs)
-                if all(r in self.led for r in rows) and not (op.type == "Reshape" and _merges(op)):
-                    self.led.update(t.ref() for t in op.outputs)
 
     @property
     def count(self):
@@ -234,7 +220,7 @@ class Intervals:
         total = tensor.shape.as_list()[0] if tensor.shape.rank else None
         if total is not None and isinstance(self.steps, int):
             return total
-        return "led" if tensor.ref() in self.led else tensor.ref()
+        return tensor.ref()
 
     def _ends(self, tensor):
         """The entries of axis 0 at the ends of the intervals."""
@@ -245,11 +231,6 @@ class Intervals:
             later = tf.repeat(tf.cast(self.switching, tf.int32), one // rows) * one
             self.bounds[key] = tf.range(total - one) + tf.tile(later, [self.steps])
         return self.bounds[key]
-
-    def outer(self, tensor):
-        """The rows of the first and of the last point."""
-        one = tf.shape(tensor)[0] // (self.steps + 1)
-        return tensor[:one], tensor[-one:]
 
     def ends(self, op):
         memo = {}

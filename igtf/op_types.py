@@ -6,7 +6,7 @@
                          image, pool; repeatable: the same of rows as of the same rows several times;
                          makes:i: a tensor of the shape that input i has
     shape_slots:i        inputs that are shapes; shape, like: ops that read nothing but shapes
-    affine:i             the inputs in which it is affine together; all of them; or any one
+    affine:i             the inputs in which it is affine together; any one of them
     linear:i             likewise, of ops that are not interpolated before the steps
     bilinear             linear in each of its inputs
     smooth, pointwise    elementwise functions of one input, and of any number of them
@@ -55,15 +55,15 @@ FACTS = {
     "broadcasting flat": "FloorDiv TruncateDiv",
     "broadcasting linear:0,1": "BiasAddV1 Complex",
     "broadcasting monotonic affine:0 norm:1": "RealDiv",
-    "broadcasting monotonic affine:all": "Sub",
+    "broadcasting monotonic affine:0-": "Sub",
     "broadcasting monotonic affine:one": "Mul",
     "broadcasting monotonic norm:1": "Div",
-    "broadcasting monotonic sums affine:all": "Add AddV2",
+    "broadcasting monotonic sums affine:0-": "Add AddV2",
     "broadcasting norm:1": "DivNoNan",
     "broadcasting pointwise": """
         Atan2 ClipByValue Igamma Igammac MulNoNan NextAfter Polygamma Xdivy Xlog1py Xlogy Zeta
     """,
-    "broadcasting sums affine:all": "AddN",
+    "broadcasting sums affine:0-": "AddN",
     "broadcasting threshold": "Greater GreaterEqual Less LessEqual",
     "reduction": "ArgMax ArgMin EuclideanNorm Prod",
     "reduction repeatable": "All Any",
@@ -79,9 +79,9 @@ FACTS = {
     "affine:0 shape_slots:1,2": "Slice",
     "affine:1": "Split",
     "affine:2 shape_slots:0": "Conv2DBackpropInput Conv3DBackpropInputV2 DepthwiseConv2dNativeBackpropInput",
-    "affine:all": "BiasAdd ConcatV2 IdentityN Pack",
+    "affine:0-": "BiasAdd ConcatV2 IdentityN Pack",
     "linear:0": """
-        BatchToSpace ConjugateTranspose CropAndResize Diag DiagPart DynamicPartition EnsureShape
+        BatchToSpace BiasAddGrad ConjugateTranspose CropAndResize Diag DiagPart DynamicPartition EnsureShape
         ExtractVolumePatches FFT3D Gather IFFT3D ImageProjectiveTransformV2
         ImageProjectiveTransformV3 MirrorPadGrad Reverse ReverseSequence SpaceToBatch
         SparseSegmentMean SparseSegmentMeanWithNumSegments SparseSegmentSqrtN
@@ -165,8 +165,8 @@ FACTS = {
 
 
 def _parsed(slots):
-    """`"0,1"` -> (0, 1); `"1-"` -> all from 1 on; `"all"` and `"one"` stay words."""
-    if slots in ("all", "one"):
+    """`"0,1"` -> (0, 1); `"1-"` -> all from 1 on; `"one"`, any but only one, stays a word."""
+    if slots == "one":
         return slots
     return range(int(slots[:-1]), 10**6) if slots[-1] == "-" else tuple(map(int, slots.split(",")))
 
@@ -225,7 +225,7 @@ def is_linear(op, varying):
         return False
     if allowed == "one":
         return len(slots) == 1
-    return allowed == "all" or set(slots) <= set(allowed)
+    return all(slot in allowed for slot in slots)
 
 
 def is_affine(op, varying, affine):

@@ -5,20 +5,17 @@ import tensorflow as tf
 
 from igtf.copying import constant_value, copy_op
 from igtf.op_types import FLOATS, TYPES
-from igtf.traversal import leads_with_rows
+from igtf.traversal import leads_with_rows, walk
 
 
 def random_above(tensor, sources, rows):
     """Random ops above `tensor` whose draws, or what becomes of them, lead with the batch dimension."""
-    found, seen, stack, leads = [], {t.ref() for t in sources}, [tensor], leads_with_rows(tensor, rows)
-    while stack:
-        tensor = stack.pop()
-        if tensor.ref() not in seen:
-            seen.add(tensor.ref())
-            if is_random(tensor.op) and (leads or leads_with_rows(tensor, rows)):
-                found.append(tensor.op)
-            stack.extend(tensor.op.inputs)
-    return found
+    ends, leads = {t.ref() for t in sources}, leads_with_rows(tensor, rows)
+
+    def onward(tensor):
+        return [t for t in tensor.op.inputs if t.ref() not in ends]
+
+    return [t.op for t in walk([tensor], onward) if is_random(t.op) and (leads or leads_with_rows(t, rows))]
 
 
 def is_random(op):

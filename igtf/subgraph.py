@@ -1,6 +1,7 @@
 """The ops between two tensors, and what is known about them."""
 
-import numpy as np
+import math
+
 import tensorflow as tf
 
 from igtf.arguments import flat_outputs
@@ -379,20 +380,11 @@ class Subgraph:
     @property
     def row_bytes(self):
         """What the activations of one row weigh, where shapes are known."""
-        total = 0
-        for tensor in [*self.frontier, *(t for op in self.rest for t in op.outputs)]:
-            if tensor.dtype.is_floating and tensor.shape.rank:
-                sizes = [32 if size is None else size for size in tensor.shape.as_list()[1:]]
-                total += int(np.prod(sizes, dtype=np.int64)) * tensor.dtype.size
-        return max(total, 1)
+        return max(_bytes_of_row(self.frontier + [t for op in self.rest for t in op.outputs]), 1)
 
     @property
     def frontier_bytes(self):
-        return sum(
-            int(np.prod([n or 32 for n in t.shape.as_list()[1:]], dtype=np.int64)) * 4
-            for t in self.frontier
-            if t.shape.rank
-        )
+        return _bytes_of_row(self.frontier)
 
     def full_baselines(self, starts):
         """Baselines broadcast to the shape of `xs`."""
@@ -421,3 +413,8 @@ class Subgraph:
                     value.set_shape([copies * self.rows] + old.shape.as_list()[1:])
             values[old.ref()] = value
         return values
+
+
+def _bytes_of_row(tensors):
+    floats = [t for t in tensors if t.dtype.is_floating and t.shape.rank]
+    return sum(math.prod(n or 32 for n in t.shape.as_list()[1:]) * t.dtype.size for t in floats)

@@ -35,63 +35,64 @@ def ops_between(ys, sources):
     return path
 
 
+def walk(tensors, onward):
+    """These tensors and those that `onward(tensor)` leads to, each once."""
+    seen, stack = set(), list(tensors)
+    while stack:
+        tensor = stack.pop()
+        if tensor.ref() not in seen:
+            seen.add(tensor.ref())
+            yield tensor
+            stack.extend(onward(tensor))
+
+
 def first_met(ys, among, ops):
     """Those of `among` (`ref()` -> tensor) that ways back from `ys` through `ops` meet first."""
     made_by = {out.ref(): op for op in ops for out in op.outputs}
-    met, seen, stack = set(), set(), list(ys)
-    while stack:
-        tensor = stack.pop()
-        if tensor.ref() in seen:
-            continue
-        seen.add(tensor.ref())
-        if tensor.ref() in among:
-            met.add(tensor.ref())
-        elif tensor.ref() in made_by:
-            stack.extend(made_by[tensor.ref()].inputs)
+
+    def onward(tensor):
+        back = tensor.ref() in made_by and tensor.ref() not in among
+        return made_by[tensor.ref()].inputs if back else ()
+
+    met = {tensor.ref() for tensor in walk(ys, onward)}
     return [t for ref, t in among.items() if ref in met]
 
 
 def row_inputs_above(tensors, xs, rows):
     """Placeholders above `tensors` that lead with the batch dimension."""
     captures = captured(tf.compat.v1.get_default_graph())
-    row_inputs = {}
-    seen, stack = {x.ref() for x in xs}, list(tensors)
-    while stack:
-        tensor = stack.pop()
-        if tensor.ref() in seen:
-            continue
-        seen.add(tensor.ref())
-        op = tensor.op
-        if tensor.ref() in captures:
+    mine = {x.ref() for x in xs}
+    ends = mine | set(captures)
+
+    def onward(tensor):
+        return () if tensor.ref() in ends or tensor.op.type in INPUTS else tensor.op.inputs
+
+    def found(tensor):
+        if not leads_with_rows(tensor, rows):
+            return False
+        if tensor.ref() in captures:  # of the enclosing graph: per row if something above it there is
             outer = captures[tensor.ref()]
-            # A tensor of the enclosing graph: per row if something above it there is.
-            if not hasattr(outer, "numpy") and leads_with_rows(tensor, rows) and _has_row_input(outer, rows):
-                row_inputs[tensor.ref()] = tensor
-        elif op.type in INPUTS:
-            if leads_with_rows(tensor, rows):
-                row_inputs[tensor.ref()] = tensor
-        else:
-            stack.extend(op.inputs)
-    return list(row_inputs.values())
+            return not hasattr(outer, "numpy") and _has_row_input(outer, rows)
+        return tensor.op.type in INPUTS
+
+    return [t for t in walk(tensors, onward) if t.ref() not in mine and found(t)]
 
 
 def _has_row_input(tensor, rows):
-    if tensor.op.type in INPUTS and tensor.ref() not in captured(tensor.graph):
-        return leads_with_rows(tensor, rows)
-    stack, seen = [tensor.op], set()
-    while stack:
-        op = stack.pop()
-        if op in seen:
-            continue
-        seen.add(op)
-        captures = captured(op.graph)
-        for t in [*op.inputs, *op.outputs]:
-            if t.ref() in captures and not hasattr(captures[t.ref()], "numpy"):
-                stack.append(captures[t.ref()].op)
-            elif t.op.type in INPUTS and leads_with_rows(t, rows):
-                return True
-        stack.extend(t.op for t in op.inputs)
-    return False
+    graphs = {}  # its captures that are no eager tensors
+
+    def outside(tensor):
+        if tensor.graph not in graphs:
+            found = captured(tensor.graph)
+            graphs[tensor.graph] = {ref: t for ref, t in found.items() if not hasattr(t, "numpy")}
+        return graphs[tensor.graph].get(tensor.ref())
+
+    def onward(tensor):
+        outer = outside(tensor)
+        return tensor.op.inputs if outer is None else [outer]
+
+    above = walk([tensor], onward)
+    return any(t.op.type in INPUTS and outside(t) is None and leads_with_rows(t, rows) for t in above)
 
 
 def captured(graph):

@@ -13,28 +13,19 @@ def stay_place(rows, op, at):
     return LOST if at[0] is None or any(at[1:]) else at[0]
 
 
-def working_on(axes):
-    """The rule of ops that work along `axes(rows, op, rank)` of the first input, and keep the others."""
+def working_on(axes, inputs=1):
+    """The rule of ops that work along `axes(rows, op, rank)` of their first inputs, and keep the others.
+
+    Where they have more than one, these are matched entry by entry along the axes that are kept.
+    """
 
     def rule(rows, op, at):
         rank = op.inputs[0].shape.rank
         along = None if rank is None else axes(rows, op, rank)
-        if along is None or at[0] is None or any(p not in (None, COUNT) for p in at[1:]):
+        met = all(p == at[0] for p in at[:inputs]) and all(p in (None, COUNT) for p in at[inputs:])
+        if along is None or at[0] is None or not met:
             return LOST
         return MIX if at[0].axis in {a % rank for a in along} else at[0]
-
-    return rule
-
-
-def working_on_all(axes):
-    """Likewise of ops whose inputs are matched one by one along the axes that they keep."""
-    alone = working_on(axes)
-
-    def rule(rows, op, at):
-        if not all(isinstance(p, Place) for p in at):
-            return LOST
-        found = [alone(rows, op, [at[0]]), meet(at)]
-        return next((f for f in found if isinstance(f, str)), at[0])
 
     return rule
 

@@ -42,11 +42,6 @@ def written_place(rows, op, at):
     return item if whole in (None, item) else LOST
 
 
-def popped_place(rows, op, at):
-    item = item_place(rows, op, at)
-    return [LOST if item == LOST else at[0], item]
-
-
 def looped_place(rows, op, at):
     shapes = op.get_attr("output_shapes") or [t.shape for t in op.inputs]
     body = rows.body(op, "body", [tf.TensorShape(s) for s in shapes])

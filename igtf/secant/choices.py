@@ -3,8 +3,7 @@
 import tensorflow as tf
 
 from igtf.arithmetic import half_ratio, safe_ratio, unbroadcast
-from igtf.secant.elementwise import spreader
-from igtf.secant.products import linear_in, linear_rule
+from igtf.backpropagation import default_rule, own_gradient
 
 
 def share_of_first(first0, first1, gap0, gap1):
@@ -22,44 +21,32 @@ def choice_rule(compare):
     """The rule of Maximum and Minimum."""
 
     def rule(op, other, grads):
-        def share():
-            # As `share_of_first`, in fewer nodes: where they change places there is a distance at one end.
-            (a0, b0), (a1, b1) = op.inputs, other.inputs
-            first0, first1, gap0, gap1 = compare(a0, b0), compare(a1, b1), tf.abs(a0 - b0), tf.abs(a1 - b1)
-            crossing = safe_ratio(tf.where(first0, gap0, gap1), gap0 + gap1)
-            return tf.where(tf.equal(first0, first1), tf.cast(first0, gap0.dtype), crossing)
-
-        first = grads[0] * op.keep("share", share)
-        parts = (lambda: first, lambda: grads[0] - first)
+        (a0, b0), (a1, b1) = op.inputs, other.inputs
+        share = op.keep(
+            "share",
+            lambda: share_of_first(compare(a0, b0), compare(a1, b1), tf.abs(a0 - b0), tf.abs(a1 - b1)),
+        )
+        first = grads[0] * share
         return [
-            unbroadcast(part(), op.inputs[i], op) if i in op.slots else None for i, part in enumerate(parts)
+            unbroadcast(part, like, op) if i in op.slots else None
+            for i, (part, like) in enumerate(((first, a0), (grads[0] - first, b0)))
         ]
 
     return rule
-
-
-def old_select_rule(op, other, grads):
-    """Select, whose condition may have one entry per row."""
-    if op.op.inputs[0].shape.rank == op.op.inputs[1].shape.rank is not None:
-        return select_rule(op, other, grads)
-    return linear_in((1, 2))(op, other, grads)
 
 
 def select_rule(op, other, grads):
     """SelectV2: as Maximum where the condition depends on the path, linear where it does not."""
     (c0, a0, b0), (c1, a1, b1) = op.inputs, other.inputs
     if c0 is c1:
-        return linear_rule(op, other, grads)
+        return own_gradient(op, grads)
+    if op.type == "Select" and op.op.inputs[0].shape.rank != op.op.inputs[1].shape.rank:
+        return default_rule(op, other, grads)  # one condition per row, which broadcasts from the left
 
     def share():
         gap0, gap1 = tf.abs(a0 - b0), tf.abs(a1 - b1)
         shape = tf.shape(grads[0])
-        return share_of_first(
-            tf.broadcast_to(c0, shape),
-            tf.broadcast_to(c1, shape),
-            tf.broadcast_to(gap0, shape),
-            tf.broadcast_to(gap1, shape),
-        )
+        return share_of_first(*(tf.broadcast_to(t, shape) for t in (c0, c1, gap0, gap1)))
 
     def shares():
         # A crossing makes this complete. Where the condition flips elsewhere (ELU by hand, whose
@@ -83,7 +70,7 @@ def reduced_choice_rule(op, other, grads):
     """The rule of the reductions Max and Min; see `pool_rule`."""
     z0, z1 = op.inputs[0], other.inputs[0]
     axes = op.inputs[1]
-    spread = spreader(op)
+    spread = _spreader(op)
 
     def total(values):
         return tf.reduce_sum(values, axis=axes, keepdims=True)
@@ -97,3 +84,14 @@ def reduced_choice_rule(op, other, grads):
         return won1 + half_ratio(gap0, gap1) * (won0 - won1)
 
     return [spread(grads[0]) * op.keep("share", parts), None]
+
+
+def _spreader(op):
+    """A function that lays out values of a reduction's output over the axes of its input."""
+    axes, shape = op.inputs[1], tf.shape(op.inputs[0])
+    if op.get_attr("keep_dims"):
+        return lambda y: y
+    rank = tf.size(shape)
+    places = tf.cast(tf.reshape(axes, [-1]), tf.int32)
+    ones = tf.reduce_max(tf.one_hot(places % rank, rank, dtype=tf.int32), axis=0)
+    return lambda y: tf.reshape(y, tf.where(ones > 0, 1, shape))

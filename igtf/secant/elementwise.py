@@ -77,24 +77,6 @@ def complex_abs_rule(op, other, grads):
     return [tf.cast(slope, z0.dtype) * (z0 + z1)]
 
 
-def norm_rule(op, other, grads):
-    """EuclideanNorm, likewise."""
-    z0, z1 = op.inputs[0], other.inputs[0]
-    spread = spreader(op)
-    return [spread(safe_ratio(grads[0], op.outputs[0] + other.outputs[0])) * (z0 + z1), None]
-
-
-def spreader(op):
-    """A function that lays out values of a reduction's output over the axes of its input."""
-    axes, shape = op.inputs[1], tf.shape(op.inputs[0])
-    if op.get_attr("keep_dims"):
-        return lambda y: y
-    rank = tf.size(shape)
-    places = tf.cast(tf.reshape(axes, [-1]), tf.int32)
-    ones = tf.reduce_max(tf.one_hot(places % rank, rank, dtype=tf.int32), axis=0)
-    return lambda y: tf.reshape(y, tf.where(ones > 0, 1, shape))
-
-
 def sqrt_slope(op, other):
     def root(z):  # whose own slope at 0 is not infinite, for training
         some = z > 0
@@ -124,16 +106,6 @@ def smooth_slope(op, other, slot=0):
     rounding = tf.cast(8 * epsilon(z0.dtype), z0.dtype) * tf.maximum(tf.abs(y0), tf.abs(y1))
     near = same | (tf.abs(mean * change - gain) <= rounding)
     return tf.where(near, mean, gain / tf.where(near, one, change))
-
-
-def bent_slope(op, other):
-    """Smooth but for a kink at 0: across it, the slope lies between the derivatives on the way."""
-    z0, z1 = op.inputs[0], other.inputs[0]
-    d0, d1 = where_finite(op.slopes()), where_finite(other.slopes())
-    steepest = 1.7580993408473766 if op.type == "Selu" else 1.0  # just below 0
-    ratio = safe_ratio(other.outputs[0] - op.outputs[0], z1 - z0)
-    across = tf.clip_by_value(ratio, tf.minimum(d0, d1), tf.cast(steepest, z0.dtype))
-    return tf.where(tf.equal(z0 > 0, z1 > 0), smooth_slope(op, other), across)
 
 
 def power_rule(op, other, grads):

@@ -5,11 +5,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from igtf.arithmetic import half_ratio, positive, right_pad, safe_ratio
-from igtf.backpropagation import Summed
-from igtf.copying import copy_op
-from igtf.intervals import OpEnd
-from integrated_gradients_tf import add_steps, restore_shape, split_rows
+from igtf.arithmetic import half_ratio
+from integrated_gradients_tf import restore_shape
 
 
 def pool_rule(op, other, grads):
@@ -21,10 +18,6 @@ def pool_rule(op, other, grads):
         t (z1[i] - z0[i]) + (1 - t) (z1[j] - z0[j])
             = t (y1 - d1 - y0) + (1 - t) (y1 - y0 + d0) = y1 - y0 + (1 - t) d0 - t d1 = y1 - y0
     """
-    intervals = op.intervals
-    small = np.prod(op.get_attr("ksize")) <= 4  # in larger windows more than one place wins in a step
-    if _tiles(op) and small and op.summed and intervals is not None and intervals.widths is not None:
-        return [Summed(_pool_lines(op, other, grads[0]))]
     windows = [end.keep("windows", lambda end=end: Windows(end.op)) for end in (op, other)]
 
     def ends(name):
@@ -39,71 +32,6 @@ def pool_rule(op, other, grads):
     grad = tf.reshape(grads[0], [-1, windows[0].count])
     first = grad * share
     return [windows[0].scatter([first, grad - first], places)]
-
-
-def _tiles(op):
-    """Whether every input is in one window at most, and TensorFlow's own pooling is fast."""
-    return (
-        op.type == "MaxPool"
-        and op.op.inputs[0].dtype == tf.float32
-        and list(op.get_attr("ksize")) == list(op.get_attr("strides"))
-        and op.get_attr("padding") in (b"VALID", b"SAME")
-    )
-
-
-def _window_sums(op, values, winners):
-    """Sums over the windows of a pooling op; `winners` are 1 at one place of each."""
-    size, padding = op.get_attr("ksize"), op.get_attr("padding").decode()
-    layout = op.get_attr("data_format").decode()
-    total = tf.nn.avg_pool2d(values, size, size, padding, layout)
-    if padding == "SAME":  # a window at the border averages over fewer
-        return total / tf.nn.avg_pool2d(winners, size, size, padding, layout)
-    return total * float(np.prod(size))
-
-
-def _pool_lines(op, other, grad):
-    """The sum over the steps where what is pooled is linear along the path, as at the frontier.
-
-    The maximum of lines is convex: places win one after the other, each once, and the output rises
-    from step to step at the rates r, from that of the first winner to that of the last. When the
-    winner changes in a step, its neighbours have the rates of both winners, and share
-    t = (r[next] - r) / (r[next] - r[previous]) goes to the first. What that misses where it changes
-    in neighbouring steps, e moves from the first winner i of all to the last one j: with d the change
-    over all steps,
-
-        e (d[j] - d[i]) = sum of g r - sum of total[k] d[k].
-    """
-    intervals = op.intervals
-
-    def lines():
-        first, last = intervals.outer(op.op.inputs[0])
-        change, rows, made = last - first, tf.shape(first)[0], []
-        # Pooled together: TensorFlow's gradient is quick where it finds the pooling itself.
-        copy_op(op.type, [tf.concat([first, last], 0)], op.op.node_def.attr, made, "ends")
-        ends = OpEnd(made[0])
-        won = tf.split(ends.slopes(), 2)
-        before, after = (_window_sums(op, w * change, w) for w in won)
-        gain = other.outputs[0] - op.outputs[0]
-        parts = safe_ratio(tf.reduce_sum(intervals.widths, axis=0), intervals.widths)
-        rates = split_rows(gain, intervals.steps) * tf.cast(right_pad(parts, gain), gain.dtype)
-        rates = tf.concat([before, tf.reshape(rates, tf.shape(gain)), after], 0)
-        bends = positive(rates[rows:] - rates[:-rows])
-        share = bends[rows:] / (bends[rows:] + bends[:-rows])
-        # Where the first and the last winner change alike, nothing but rounding is missing.
-        turn = after - before
-        bent = turn > 1e-5 * (tf.abs(before) + tf.abs(after))
-        inverse = safe_ratio(tf.cast(bent, turn.dtype), turn)
-        return rows, change, ends, won[0], before, after, inverse, rates[rows:-rows], share
-
-    rows, change, ends, won, before, after, inverse, rates, share = op.keep("lines", lines)
-    starts = grad * share
-    stops = grad - starts
-    start, stop = starts[:rows], stops[-rows:]
-    inner = tf.concat([tf.zeros_like(start), starts[rows:] + stops[:-rows], tf.zeros_like(stop)], 0)
-    total = add_steps(op.pull(inner), intervals.steps + 1)
-    missing = add_steps(grad * rates, intervals.steps) - start * before - stop * after
-    moved = (missing - _window_sums(op, total * change, won)) * inverse
-    return total + add_steps(ends.pull(tf.concat([start - moved, stop + moved], 0)), 2)
 
 
 class Windows:

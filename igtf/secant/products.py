@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from igtf.arithmetic import safe_ratio, unbroadcast
 from igtf.backpropagation import default_rule, own_gradient
-from igtf.op_types import AFFINE, carries_gradient
+from igtf.op_types import SHAPE_SLOTS, carries_gradient
 from integrated_gradients_tf import restore_shape
 
 
@@ -23,10 +23,7 @@ def sum_rule(*signs):
 def product_rule(op, other, grads):
     """y = a b, exactly: a mean of b times the change of a plus a mean of a times the change of b."""
     (a0, b0), (a1, b1) = op.inputs, other.inputs
-    if len(op.slots) == 2:
-        means = op.keep("means", lambda: _means(a0, a1, b0, b1))
-    else:
-        means = [p0 if p0 is p1 else (p0 + p1) / 2 for p0, p1 in ((b0, b1), (a0, a1))]
+    means = op.keep(("means", *op.slots), lambda: _means(op.slots, a0, a1, b0, b1))
     return [
         unbroadcast(grads[0] * mean, like, op) if i in op.slots else None
         for i, (mean, like) in enumerate(zip(means, (a0, b0)))
@@ -39,12 +36,8 @@ def quotient_rule(op, other, grads):
     invert = (lambda b: safe_ratio(tf.ones([], b.dtype), b)) if op.type == "DivNoNan" else (lambda b: 1 / b)
 
     def means():
-        if len(op.slots) == 2:
-            return _means(a0, a1, invert(b0), invert(b1))
-        return (
-            invert(b0) if b0 is b1 else (invert(b0) + invert(b1)) / 2,
-            a0 if a0 is a1 else (a0 + a1) / 2,
-        )
+        inverse = invert(b0)
+        return _means(op.slots, a0, a1, inverse, inverse if b0 is b1 else invert(b1))
 
     def fall():
         if op.type != "DivNoNan":
@@ -52,7 +45,7 @@ def quotient_rule(op, other, grads):
         jumps = tf.equal(b0 * b1, 0)  # where 1 / b counts as 0
         return tf.where(jumps, safe_ratio(invert(b1) - invert(b0), b1 - b0), -invert(b0) * invert(b1))
 
-    inverse, mean = op.keep("means", means)
+    inverse, mean = op.keep(("means", *op.slots), means)
     result = [None, None]
     if 0 in op.slots:
         result[0] = unbroadcast(grads[0] * inverse, a0)
@@ -61,15 +54,22 @@ def quotient_rule(op, other, grads):
     return result
 
 
-def _means(a0, a1, b0, b1):
-    """What goes to a and to b of an adjoint of y = a b, both on the path.
+def _middle(start, end):
+    return start if start is end else (start + end) / 2
 
-    The mean of b and the mean of a at both ends are exact where a and b move in proportion. Where one
-    grows and the other shrinks, as an input and the inverse of its norm do, powers of one quantity
-    describe them better, for which the logarithmic means L(y0, y1) / L(a0, a1) and L(y0, y1) / L(b0, b1)
-    are exact, L(p, q) = (q - p) / log(q / p). Where one of them is 0 at the end at which the other is huge,
-    their limits: the other at its small end, and 0. Always mean * (a1 - a0) + mean * (b1 - b0) = y1 - y0.
+
+def _means(slots, a0, a1, b0, b1):
+    """What goes to a and to b of an adjoint of y = a b.
+
+    The mean of b and the mean of a at both ends are exact where only one is on the path, or both move
+    in proportion. Where one grows and the other shrinks, as an input and the inverse of its norm do,
+    powers of one quantity describe them better, for which the logarithmic means L(y0, y1) / L(a0, a1)
+    and L(y0, y1) / L(b0, b1) are exact, L(p, q) = (q - p) / log(q / p). Where one of them is 0 at the
+    end at which the other is huge, their limits: the other at its small end, and 0. Always
+    mean * (a1 - a0) + mean * (b1 - b0) = y1 - y0.
     """
+    if len(slots) == 1:
+        return _middle(b0, b1), _middle(a0, a1)
     zero, one = tf.zeros([], a0.dtype), tf.ones([], a0.dtype)
 
     def growth(start, end):  # its logarithm, and start / L(start, end)
@@ -107,42 +107,8 @@ def middle_rule(op, other, grads):
         return own_gradient(op, grads)
     if len(op.slots) > 2:
         return default_rule(op, other, grads)
-    middle = [
-        a if a is b or not carries_gradient(a) else (a + b) / 2 for a, b in zip(op.inputs, other.inputs)
-    ]
-    return own_gradient(op, grads, middle)
-
-
-def linear_rule(op, other, grads):
-    """Ops that are affine in what varies have one gradient everywhere."""
-    if len(op.slots) > 1 and isinstance(AFFINE.get(op.type), tuple) and op.type != "SelectV2":
-        # A convolution whose filters are on the path too is bilinear.
-        return default_rule(op, other, grads)
-    return own_gradient(op, grads)
-
-
-def matmul_rule(op, other, grads):
-    if op.slots != [0] or op.get_attr("transpose_a"):
-        return middle_rule(op, other, grads)
-    return [tf.matmul(grads[0], op.inputs[1], transpose_b=not op.get_attr("transpose_b")), None]
-
-
-def convolution_rule(backprop, *attributes):
-    """A convolution by weights: its gradient needs the shape of the input only."""
-
-    def rule(op, other, grads):
-        if op.slots != [0]:
-            return middle_rule(op, other, grads)
-        shape = tf.shape(op.inputs[0])
-        attrs = {name: op.get_attr(name) for name in attributes}
-        attrs = {name: v.decode() if isinstance(v, bytes) else v for name, v in attrs.items()}
-        grad = backprop(input_sizes=shape, filter=op.inputs[1], out_backprop=grads[0], **attrs)
-        return [restore_shape(grad, op.inputs[0].shape), None]
-
-    return rule
-
-
-CONVOLUTION = ("strides", "padding", "explicit_paddings", "data_format", "dilations")
+    ends = zip(op.inputs, other.inputs)
+    return own_gradient(op, grads, [_middle(a, b) if carries_gradient(a) else a for a, b in ends])
 
 
 def reshape_rule(op, other, grads):
@@ -161,9 +127,10 @@ def linear_in(slots):
     """The rule of ops that are affine in these inputs together, where the others stay as they are."""
 
     def rule(op, other, grads):
-        fixed = [pair for i, pair in enumerate(zip(op.inputs, other.inputs)) if i not in op.slots]
-        still = all(a is b or a.op.type == b.op.type == "Const" for a, b in fixed)
-        if still and all(i in slots for i in op.slots):
+        ends = enumerate(zip(op.inputs, other.inputs))
+        moved = [i for i, (a, b) in ends if a is not b and not a.op.type == b.op.type == "Const"]
+        sizes = SHAPE_SLOTS.get(op.type, ())
+        if all(i in slots or i in sizes for i in (*moved, *op.slots)):
             return own_gradient(op, grads)
         return default_rule(op, other, grads)
 

@@ -102,7 +102,7 @@ def test_small_differences_do_not_cancel_in_float32(name, change):
     np.testing.assert_allclose(slope, expected, rtol=2e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["Relu", "Relu6", "LeakyRelu", "Abs", "Elu", "Selu"])
+@pytest.mark.parametrize("name", ["Relu", "Relu6", "LeakyRelu", "Abs"])
 def test_across_a_kink_the_slope_lies_between_the_slopes_of_both_sides_in_float32(name):
     op, derivative, _ = UNARY[name]
     z0 = -np.logspace(-8, 0, 9, dtype=np.float32)[:, None]

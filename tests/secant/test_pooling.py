@@ -1,4 +1,4 @@
-"""The rule of max pooling: ties, windows that overlap, wherever the graph runs; many steps at once."""
+"""The rule of max pooling: ties, windows that overlap, wherever the graph runs."""
 
 import numpy as np
 import pytest
@@ -192,8 +192,7 @@ AT_THE_FRONTIER = {
 @pytest.mark.parametrize("steps", [5, 60])
 @pytest.mark.parametrize("end", ["from ties", "to ties", "anywhere"])
 @pytest.mark.parametrize("name", AT_THE_FRONTIER)
-def test_pooling_at_the_frontier_sums_what_its_steps_are(name, end, steps):
-    """The sum over the steps, which is found at once, is that of one step at a time."""
+def test_pooling_at_the_frontier_does_not_depend_on_the_size_of_blocks(name, end, steps):
 
     def network(x):
         z = tf.nn.conv2d(x, weights(3, 3, 2, 6, dtype=x.dtype), 1, "SAME") + 0.1
@@ -205,6 +204,4 @@ def test_pooling_at_the_frontier_sums_what_its_steps_are(name, end, steps):
     at_once, change = explain(network, x, baseline, **options)
     by_steps, _ = explain(network, x, baseline, max_rows=2 * len(x), **options)
     assert np.abs(row_sums(at_once) - change).max() <= 3e-5 * np.abs(change).max()
-    # They may differ where more than one place wins on the way through a step or its neighbours.
-    error = np.abs(at_once - by_steps).sum() / np.abs(by_steps).sum()
-    assert error <= (3e-4 if steps == 60 else 5e-3)
+    assert np.abs(at_once - by_steps).sum() <= 1e-5 * np.abs(by_steps).sum()

@@ -104,18 +104,10 @@ def backpropagate(
     return tf.nest.pack_sequence_as(xs, grads)
 
 
-class Summed:
-    """The sum of an adjoint over the steps, `[B, ...]`, by a rule that has it quicker than its parts."""
-
-    def __init__(self, tensor):
-        self.tensor = tensor
-
-
-def reverse(ends, ys, seeds, targets, rules, summed=False):
+def reverse(ends, ys, seeds, targets, rules):
     """Lists of tensors that sum to the adjoints of `targets`.
 
-    `ends` has (op, op at one end, op at the other). With `summed`, only sums over the steps are
-    wanted of the targets, which are linear along the path, and rules may give `Summed` for them.
+    `ends` has (op, op at one end, op at the other).
     """
     live = {t.ref() for t in targets}
     sources = set(live)

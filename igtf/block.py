@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from igtf.arithmetic import right_pad
-from igtf.backpropagation import Summed, reverse
+from igtf.backpropagation import reverse
 from igtf.intervals import Intervals, pair_ends
 from igtf.replay import replay_ops
 from igtf.secant.table import SECANT_RULES
@@ -30,9 +30,7 @@ class Block:
             sources = [self.values[t.ref()] for t in subgraph.frontier]
             if integral.shared:
                 rows = [self.values[r.ref()] for r in subgraph.row_inputs] + sources
-                self.intervals = Intervals(
-                    made, rows, size, self.weights if integral.long else None, integral.points.switching
-                )
+                self.intervals = Intervals(made, rows, size, integral.points.switching)
                 self.ends = [(op, *self.intervals.ends(op)) for op in made]
             else:
                 axes = {self.values[t].ref(): a for t, a in subgraph.axis.items() if t in self.values}
@@ -78,18 +76,8 @@ class Block:
 
     def sums(self, seeds, targets):
         """Per target, the sum over the steps of its adjoint, `[B, ...]` or None."""
-        integral, size = self.integral, self.integral.per_block
-        if not integral.shared:
-            grads = self.adjoints(seeds, targets)
-            return [None if g is None else add_steps(g, size) for g in grads]
-        ys, at = self._replayed(integral.subgraph.ys), self._replayed(targets)
-        totals = []
-        for parts in reverse(self.ends, ys, seeds, at, SECANT_RULES, summed=True):
-            steps = [p for p in parts if not isinstance(p, Summed)]
-            total = [p.tensor for p in parts if isinstance(p, Summed)]
-            total += [add_steps(tf.add_n(steps), size)] if steps else []
-            totals.append(tf.add_n(total) if total else None)
-        return totals
+        grads = self.adjoints(seeds, targets)
+        return [None if g is None else add_steps(g, self.integral.per_block) for g in grads]
 
     def sums_of_levels(self, seeds, targets):
         """Likewise with the weights of every level, `[levels, B, ...]` or None; `seeds` have none."""

@@ -10,6 +10,12 @@ from igtf.rows.tracker import RowTracker
 from igtf.traversal import find_varying
 
 
+def _merges(op):
+    """Whether a reshape changes, or may change, what one entry of axis 0 holds."""
+    before, after = (t.shape[1:].num_elements() for t in (op.inputs[0], op.outputs[0]))
+    return before is None or before != after
+
+
 def pair_ends(made, after, axes, rows):
     """Ops and their twins at the other end, for `reverse`.
 
@@ -124,7 +130,11 @@ class OpEnd:
     def whole(self, key, make):
         """This end's rows of `make(op)`, computed once where both ends are rows of one op."""
         result = self.keep(key, lambda: make(self.op))
-        return result if self.intervals is None else self.intervals.cut(result, self.side)
+        if self.intervals is None:
+            return result
+        if len(self.op.inputs) == 1 and self.op.inputs[0].ref() in self.intervals.led:  # then it has its rows
+            self.intervals.led.add(result.ref())
+        return self.intervals.cut(result, self.side)
 
     def by_row(self, like):
         """A function from values of a tensor of the op to `[rows, values]` (and `back`); None if unknown."""
@@ -164,15 +174,18 @@ class OpEnd:
 class Intervals:
     """Cuts the tensors of one replay on K + 1 points into the starts and the ends of K intervals."""
 
-    def __init__(self, made, sources, steps, widths=None, switching=None):
+    def __init__(self, made, sources, steps, switching=None):
         self.steps, self.known, self.bounds = steps, {}, {}
         self.switching = switching  # `[B]`; the ends of other rows are their starts
         self.strides = tf.constant([1])
-        self.widths = widths  # of the steps; None where no rule shall sum over them by itself
         self.rows, self.source = {t.ref() for t in sources}, sources[-1]
+        self.led = set(self.rows)  # with as many rows as the sources, which saves most bounds
         for op in made:
-            if op.type not in SHAPES and any(t.ref() in self.rows for t in op.inputs):
+            rows = [t.ref() for t in op.inputs if t.ref() in self.rows]
+            if rows and op.type not in SHAPES:
                 self.rows.update(t.ref() for t in op.outputs)
+                if all(r in self.led for r in rows) and not (op.type == "Reshape" and _merges(op)):
+                    self.led.update(t.ref() for t in op.outputs)
 
     @property
     def count(self):
@@ -220,7 +233,7 @@ class Intervals:
         total = tensor.shape.as_list()[0] if tensor.shape.rank else None
         if total is not None and isinstance(self.steps, int):
             return total
-        return tensor.ref()
+        return "led" if tensor.ref() in self.led else tensor.ref()
 
     def _ends(self, tensor):
         """The entries of axis 0 at the ends of the intervals."""

@@ -17,7 +17,6 @@ from integrated_gradients_tf import add_steps, flat_baselines, restore_shape, wi
 BLOCK_BYTES = 64 * 2**20  # activations of one block, by default
 SHORT = 10  # steps below which a block may be twice as large, as each takes a point more
 BLOCK_ROWS = 1600  # 50 steps of 32 rows
-LONG = 4  # steps of a block that are worth preparations of their own
 UNROLLED = 16  # outputs of a jacobian whose backward passes are written out
 
 
@@ -64,8 +63,6 @@ class PathIntegral:
         """Takes so many steps, inside or outside the loop over levels."""
         self.steps, self.inside = steps, inside
         self.per_block = self._steps_per_block()
-        known = isinstance(self.per_block, int)
-        self.long = self.per_block >= LONG if known else self.limit >= 8 * LONG
 
     def at(self, level, rows=None):
         """The integral with the steps of a level, an index of their numbers (a tensor), over some rows."""

@@ -26,7 +26,7 @@ def attributed(network, x, baseline, static=False, **options):
     return as_graph(build, [x, baseline], static)
 
 
-def truth(network, x, baseline, steps=4000):
+def truth(network, x, baseline, steps=1500):
     return brute_force(tape_gradients(second(network)), [x], [baseline], midpoints(steps))[0]
 
 
@@ -105,8 +105,7 @@ class TestTolerance:
 
 
 class TestRows:
-    @BATCHES
-    @pytest.mark.parametrize("name", ["mlp", "transformer"])
+    @pytest.mark.parametrize("name, static", [("mlp", True), ("mlp", False), ("transformer", False)])
     def test_each_is_explained_as_if_it_were_alone(self, known, name, static):
         network, x, baseline, _ = known[name]
         found = attributed(network, x, baseline, static, tolerance=0.003)
@@ -117,12 +116,11 @@ class TestRows:
             assert_close(found[0][i], alone[0][0], 1e-9)
             np.testing.assert_allclose(found[1][i], alone[1][0], rtol=1e-6)
 
-    @BATCHES
-    @pytest.mark.parametrize("name", ["cnn", "transformer"])
+    @pytest.mark.parametrize("name, static", [("cnn", True), ("cnn", False), ("transformer", False)])
     def test_the_size_of_blocks_changes_nothing(self, known, name, static):
         network, x, baseline, _ = known[name]
         found = attributed(network, x, baseline, static, tolerance=0.01)
-        for max_rows in (2 * ROWS, 7 * ROWS, 10**6):
+        for max_rows in (2 * ROWS, 7 * ROWS):
             other = attributed(network, x, baseline, static, tolerance=0.01, max_rows=max_rows)
             np.testing.assert_array_equal(found[2], other[2])
             assert_close(found[0], other[0], 1e-9)
@@ -157,7 +155,7 @@ class TestRows:
 
         found = as_graph(build, [x, baseline, chosen], False)
         expected = brute_force(
-            tape_gradients(lambda x: tf.reduce_sum(mlp(x) * chosen, 1)), [x], [baseline], midpoints(4000)
+            tape_gradients(lambda x: tf.reduce_sum(mlp(x) * chosen, 1)), [x], [baseline], midpoints(1500)
         )
         assert keeps(found, expected[0], 0.01)
 
@@ -200,21 +198,17 @@ def build_with_steps(steps):
 
 
 class TestErrors:
-    @BATCHES
     @pytest.mark.parametrize("method", ["auto", "secant", *RULES])
-    def test_they_are_the_change_from_half_as_many_steps(self, known, method, static):
+    def test_they_are_the_change_from_half_as_many_steps(self, known, method):
         network, x, baseline, _ = known["mlp"]
-        found, errors, steps = attributed(network, x, baseline, static, num_steps=28, method=method)
-        plain = attributed(network, x, baseline, static, num_steps=28, method=method, return_error=False)
+        found, errors, steps = attributed(network, x, baseline, num_steps=28, method=method)
+        plain = attributed(network, x, baseline, num_steps=28, method=method, return_error=False)
         assert_close(found, plain, 1e-9)
-        assert (steps == 28).all() or method in ("riemann_middle", "riemann_trapezoid")
-        if method != "auto":
-            coarse = {"riemann_trapezoid": 14}.get(method, 14)
-            half = attributed(
-                network, x, baseline, static, num_steps=coarse, method=method, return_error=False
-            )
-            fine = 27 / 13 if method == "riemann_trapezoid" else 2
-            np.testing.assert_allclose(errors, relative(found - half, found) / (fine - 1), rtol=1e-6)
+        assert (steps == 28).all()
+        if method != "auto":  # half as many of which have other points by themselves
+            half = attributed(network, x, baseline, num_steps=14, method=method, return_error=False)
+            growth = 27 / 13 if method == "riemann_trapezoid" else 2
+            np.testing.assert_allclose(errors, relative(found - half, found) / (growth - 1), rtol=1e-6)
 
     @pytest.mark.parametrize("steps", [10, 20, 50])
     @pytest.mark.parametrize("name", NETWORKS)
@@ -284,7 +278,7 @@ class TestOtherBuilders:
         assert (errors <= 0.01).all()
         for c in range(3):
             gradients = tape_gradients(lambda x, c=c: network(x)[:, c])
-            (expected,) = brute_force(gradients, [x], [baseline], midpoints(2000))
+            (expected,) = brute_force(gradients, [x], [baseline], midpoints(1500))
             assert keeps(found[:, c], expected, 0.01)
 
     def test_seventeen_columns_keep_it(self):
@@ -332,7 +326,7 @@ class TestOtherBuilders:
 
         found, errors, _ = as_graph(build, [a, b], False)
         gradients = tape_gradients(lambda a, b: mlp(tf.concat([a, b], 1))[:, 1])
-        expected = np.concatenate(brute_force(gradients, [a, b], ends, midpoints(2000)), 1)
+        expected = np.concatenate(brute_force(gradients, [a, b], ends, midpoints(1500)), 1)
         both = np.concatenate([found["a"], found["b"]], 1)
         assert keeps(both, expected, 0.01) and errors.shape == (4,)
 

@@ -3,6 +3,7 @@
 import email
 import inspect
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,9 @@ import typing
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
 import igtf
 import igtf.methods
@@ -74,11 +77,16 @@ def test_the_single_file_alone_runs_the_recipe(tmp_path):
     assert Path(run(tmp_path, "program.py").strip()).parent.samefile(tmp_path)
 
 
-def test_the_file_and_the_package_copied_together_run(tmp_path):
+def test_the_file_and_the_package_copied_together_run_the_readme(tmp_path):
     shutil.copy(ROOT / "integrated_gradients_tf.py", tmp_path)
     shutil.copytree(ROOT / "igtf", tmp_path / "igtf")
-    (tmp_path / "program.py").write_text(PACKAGE)
-    assert Path(run(tmp_path, "program.py").strip()).parent.parent.samefile(tmp_path)
+    tf.keras.Sequential([tf.keras.Input((4,)), tf.keras.layers.Dense(3)]).save(tmp_path / "model.keras")
+    np.save(tmp_path / "rows.npy", np.zeros([5, 4], np.float32))
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.M | re.S)
+    assert len(blocks) > 5
+    (tmp_path / "program.py").write_text("\n".join([PACKAGE, *blocks]))
+    place = run(tmp_path, "program.py").splitlines()[0]
+    assert Path(place).parent.parent.samefile(tmp_path)
 
 
 def test_the_wheel_holds_the_modules_and_their_metadata(tmp_path):

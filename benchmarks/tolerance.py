@@ -10,6 +10,7 @@ baseline, small ones drawn at random (of the tests, `--random` of them), and, wi
 """
 
 import argparse
+import bisect
 import functools
 import sys
 
@@ -54,7 +55,7 @@ class Case:
         return missed / np.abs(self.expected).sum(axes)
 
 
-def graded(network, x, panels=48, points=128, baseline=0.0):
+def graded(network, x, panels=48, points=128, most=16, baseline=0.0):
     """Midpoint sums in float64 over parts of the path that shrink towards both ends."""
 
     @tf.function(input_signature=[tf.TensorSpec(x.shape, tf.float64)])
@@ -68,7 +69,7 @@ def graded(network, x, panels=48, points=128, baseline=0.0):
     edges = np.concatenate([low, 1 - low[-2::-1]])
     total = np.zeros(x.shape)
     for start, end in zip(edges, edges[1:]):
-        count = 16 * points if end - start > 0.1 else points
+        count = most * points if end - start > 0.1 else points
         for k in range(count):
             alpha = start + (k + 0.5) / count * (end - start)
             total += (end - start) / count * gradient(baseline + alpha * (x - baseline)).numpy()
@@ -177,7 +178,9 @@ def onet(path, rows):
         kernel, bias = list(take)[-2:]  # of three heads the last one
         return tf.nn.softmax(x @ kernel + bias)[:, 1]
 
-    return Case("MTCNN's O-Net", network, x, graded(network, x.astype(np.float64), panels=4, points=64))
+    return Case(
+        "MTCNN's O-Net", network, x, graded(network, x.astype(np.float64), panels=3, points=64, most=12)
+    )
 
 
 def judge(case, tolerance, options):
@@ -185,7 +188,8 @@ def judge(case, tolerance, options):
     run = case.build(tolerance=tolerance, return_error=True)
     found, _, steps = run()
     errors = case.errors(found)
-    oracle = next((n for n in GRID if case.worst(n) <= tolerance), None)
+    place = bisect.bisect_left(GRID, True, key=lambda steps: case.worst(steps) <= tolerance)
+    oracle = GRID[place] if place < len(GRID) else None
     result = {"title": case.title, "tolerance": tolerance, "errors": errors, "steps": steps, "oracle": oracle}
     if oracle and not options.fast:
         times = measure.interleaved({"ours": run, "oracle": case.build(num_steps=oracle)}, 5)

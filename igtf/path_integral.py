@@ -27,7 +27,7 @@ class PathIntegral:
         function, method = subgraph.function, levels.method
         self.subgraph = subgraph
         self.auto, self.method = method == "auto", _choose_method(subgraph, method, levels.several)
-        nested = nested and subgraph.stackable
+        nested = nested and subgraph.stackable and all(x.shape.rank for x in subgraph.xs)
         self.levels = levels.smooth() if nested and self.auto and self.method == "gausslegendre" else levels
         self.nested = nested and self.levels.nests  # whether sums of one level are part of the next one's
         self.secant = self.method == "secant"

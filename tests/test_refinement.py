@@ -171,6 +171,17 @@ class TestRows:
             assert np.isnan(errors[2]) and np.isnan(found[2]).any() and steps[2] == 10
             np.testing.assert_array_equal(steps[good], same[2][good])
 
+    @pytest.mark.parametrize("smooth", [True, False])
+    def test_a_rank_that_only_the_run_knows_will_do(self, smooth):
+        x = inputs(3, 6)[0]
+        with tf.Graph().as_default(), v1.Session() as session:
+            feed = v1.placeholder(tf.float64, None)
+            y = tf.reduce_sum((tf.tanh(feed) if smooth else tf.nn.relu(feed - 0.3)) ** 2, axis=1)
+            found = ig.integrated_gradients(y, feed, tolerance=0.001, per_row=[])
+            exact = ig.integrated_gradients(y, feed, num_steps=500, per_row=[])
+            found, exact = session.run([found, exact], {feed: x})
+        assert keeps(found, exact, 0.001)
+
     def test_no_rows_are_no_rows(self, known):
         network, x, baseline, _ = known["cnn"]
         found, errors, steps = attributed(network, x[:0], baseline[:0], tolerance=0.01)

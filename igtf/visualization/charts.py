@@ -152,6 +152,7 @@ def bar(
     scores: ArrayLike,
     *,
     top: int = 15,
+    sort: bool = True,
     colours: tuple[str, str] = COLOURS,
     ax: Axes | None = None,
 ) -> FigureBase:
@@ -163,6 +164,9 @@ def bar(
         finite, and dots show the rows.
       top: how many features to draw, at least 1. The sum of the others gets a bar of its own, so
         that the bars still add up to the total.
+      sort: by magnitude; in a batch by the mean magnitude over the rows, so that a feature that
+        speaks for the output in one row and against it in the next does not drop to the end. `False`
+        keeps the order of `names`.
       colours: of positive and of negative scores.
       ax: axes to draw in, instead of a new figure.
 
@@ -188,7 +192,8 @@ def bar(
     batch, rows = rows.ndim == 2, np.atleast_2d(rows)
     count = np.isfinite(rows).sum(axis=0)
     means = np.nansum(rows, axis=0) / np.where(count, count, np.nan)
-    order = np.argsort(-np.abs(means), kind="stable")  # NaN comes last
+    sizes = np.nansum(np.abs(rows), axis=0) / np.where(count, count, np.nan)
+    order = np.argsort(-sizes, kind="stable") if sort else np.arange(len(names))  # NaN comes last
     kept, others = order[:top], order[top:]
     labels, means_kept, dots = [names[i] for i in kept], means[kept], rows[:, kept]
     if len(others):
@@ -282,7 +287,7 @@ def animate_path(
 
     mappable = figures.symmetric(maps, cmap, clip_above)
     columns = 1 + (inputs is not None) + (outputs is not None)
-    fig, axes = figures.panels(maps.shape[1], columns, maps.shape[1:])
+    fig, axes, *_ = figures.panels(maps.shape[1], columns, maps.shape[1:])
     updates = []
     for index, row in enumerate(axes):
         updates.append(_moving(figures.draw_map(row[-1], maps[0, index], mappable), maps[:, index]))

@@ -21,6 +21,7 @@ __all__ = [
     "Figure",
     "colour_bar",
     "draw_map",
+    "frame",
     "given_axes",
     "headings",
     "largest",
@@ -173,10 +174,15 @@ def _grow(fig, across, down):
     fig.set_size_inches(fig.get_size_inches() + np.array([across, down]) / 72)
 
 
+def frame(ax):
+    """A thin line around a picture that may be as white as the paper."""
+    line = {"fill": False, "edgecolor": "0.75", "linewidth": 0.8, "clip_on": False}
+    ax.add_patch(Rectangle((0, 0), 1, 1, transform=ax.transAxes, **line))
+
+
 def draw_map(ax, values, mappable):
-    """A map, framed, as 0 is as white as the paper. Where it shrinks, values are averaged."""
-    frame = {"fill": False, "edgecolor": "0.75", "linewidth": 0.8, "clip_on": False}
-    ax.add_patch(Rectangle((0, 0), 1, 1, transform=ax.transAxes, **frame))
+    """A map, framed, as 0 is white. Where it shrinks, values are averaged."""
+    frame(ax)
     return ax.imshow(values, cmap=mappable.cmap, norm=mappable.norm, interpolation_stage="data")
 
 

@@ -78,6 +78,7 @@ def attribution_grid(
     fig, axes, own, width = figures.panels(len(images), 1 + len(columns), images.shape, fig=fig)
     for row, image, maps in zip(axes, images, shown):
         row[0].imshow(figures.rgb(image))
+        figures.frame(row[0])
         for ax, values in zip(row[1:], maps):
             figures.draw_map(ax, values, mappable)
     figures.headings(axes[0, 1:], titles, width, own)

@@ -5,17 +5,20 @@ import socket
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.append(str(Path(__file__).resolve().parent.parent / "build/published"))
+
 import numpy as np
 import tensorflow as tf
 from IPython.display import display
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import igtf as ig
 from igtf import methods
 
+ROOT = Path(__file__).resolve().parent.parent
+PUBLISHED = ROOT / "build/published"  # packages that `make examples` installs for published.ipynb
 tf.get_logger().setLevel("ERROR")  # no deprecation warnings
-PICTURES = Path(os.environ.get("PICTURES", "build"))
+PICTURES = Path(os.environ.get("PICTURES", ROOT / "build"))
 PICTURES.mkdir(exist_ok=True)
 
 

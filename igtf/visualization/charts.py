@@ -299,6 +299,7 @@ def animate_path(
     figures.colour_bar(fig, axes, mappable, maps, label)
     figures.legend(fig, axes, figures.remarks(maps))
     heading = axes[0, -1].set_title(" ", family="monospace", fontsize="medium")
+    figures.trim(fig)
     fig.draw_without_rendering()
     fig.set_layout_engine("none")  # so that nothing moves between frames
     canvas, pictures = FigureCanvasAgg(fig), []

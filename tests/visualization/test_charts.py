@@ -130,6 +130,15 @@ def test_bars_are_sorted_by_magnitude_and_add_up_to_the_total():
     assert [text.get_text() for text in figure.axes[0].texts] == ["\u22123", "+2", "\u22120.15"]
 
 
+def test_a_feature_that_cancels_over_the_rows_does_not_drop_to_the_end():
+    scores = np.array([[5.0, 1.0, 2.0], [-5.0, 1.0, 2.0]])
+    labels = [label.get_text() for label in viz.bar(list("abc"), scores).axes[0].get_yticklabels()]
+    assert labels == ["a", "c", "b"]
+    figure = viz.bar(list("abc"), scores, sort=False, top=2)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a", "b", "sum of 1 other"]
+    np.testing.assert_allclose(widths(figure), [0, 1, 2])
+
+
 def test_signs_of_bars_have_colours_of_their_own():
     figure = viz.bar(["a", "b"], [1, -1], colours=("lime", "magenta"))
     colours = [patch.get_facecolor()[:3] for patch in figure.axes[0].patches]

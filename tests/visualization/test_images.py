@@ -4,7 +4,6 @@ import itertools
 
 import numpy as np
 import pytest
-from matplotlib.text import Text
 from screen import GREEN, MAGENTA, RGB, at, legend, noise, pixels, shown, snapshot
 
 from igtf import visualization as viz
@@ -81,9 +80,11 @@ def test_a_grid_has_labels_for_rows_and_notes_below_pictures():
 
 
 def inside(figure):
-    """Whether all texts are on the paper, those of the legends too."""
+    """Whether titles, labels, notes and legends are on the paper."""
     pixels(figure)
-    texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    texts = [text for ax in figure.axes for text in (ax.title, ax.yaxis.label, *ax.texts)]
+    texts += [text for each in figure.legends for text in each.get_texts()]
+    texts = [text for text in texts if text.get_text()]
     boxes = [text.get_window_extent() for text in texts]
     paper = figure.bbox
     return all(b.x0 >= -1 and b.y0 >= -1 and b.x1 <= paper.x1 + 1 and b.y1 <= paper.y1 + 1 for b in boxes)

@@ -206,10 +206,10 @@ def bar(
     panel.barh(place, np.nan_to_num(means_kept), color=[paint[sign] for sign in signs], height=0.7)
     if batch:
         panel.plot(dots.T, place, ".", color="black", alpha=0.4, markersize=4, zorder=3)
-    for y, mean in zip(place, means_kept):
+    for y, mean, text in zip(place, means_kept, figures.signed_alike(means_kept)):
         paper = figures.NOT_FINITE if np.isnan(mean) else "none"
         style = {"va": "center", "fontsize": "small", "backgroundcolor": paper}
-        panel.text(1.02, y, figures.signed(mean), transform=panel.get_yaxis_transform(), **style)
+        panel.text(1.02, y, text, transform=panel.get_yaxis_transform(), **style)
     panel.axvline(0, color="black", linewidth=0.8)
     limit = 1.05 * (figures.largest(dots if batch else means_kept) or 1.0)
     panel.set(xlim=(-limit, limit), ylim=(len(labels) - 0.5, -0.5), yticks=place)
@@ -298,13 +298,15 @@ def animate_path(
             updates.append(_growing(row[-2], alphas, outputs[:, index]))
     figures.colour_bar(fig, axes, mappable, maps, label)
     figures.legend(fig, axes, figures.remarks(maps))
-    heading = axes[0, -1].set_title(" ", family="monospace", fontsize="medium")
+    width = len(str(steps))
+    saying = f"step {{:{width}}} of {steps}   \u03b1 = {{:.3f}}".format
+    heading = axes[0, -1].set_title(saying(steps, 0), family="monospace", fontsize="medium")
     figures.trim(fig)
     fig.draw_without_rendering()
     fig.set_layout_engine("none")  # so that nothing moves between frames
     canvas, pictures = FigureCanvasAgg(fig), []
     for step, alpha in enumerate(alphas):
-        heading.set_text(f"step {step + 1:{len(str(steps))}} of {steps}   \u03b1 = {alpha:.3f}")
+        heading.set_text(saying(step + 1, alpha))
         for update in updates:
             update(step)
         canvas.draw()

@@ -35,6 +35,7 @@ __all__ = [
     "rgb",
     "row_labels",
     "signed",
+    "signed_alike",
     "symmetric",
     "text_width",
     "trim",
@@ -242,6 +243,16 @@ def mark_missing(ax, where, values):
     """Draw a yellow line where a curve has no value."""
     for x in where[~np.isfinite(values)]:
         ax.axvline(x, color=NOT_FINITE, linewidth=3, zorder=0)
+
+
+def signed_alike(values):
+    """The values as `signed` writes them, but all with the decimals that the largest has in three digits."""
+    size = largest(values)
+    if not 1e-3 <= size < 1e4:
+        return [signed(value) for value in values]
+    decimals = max(0, 2 - int(np.floor(np.log10(size))))
+    texts = [f"{value:+.{decimals}f}" if value else "0" for value in np.nan_to_num(values)]
+    return ["NaN" if np.isnan(v) else text.replace("-", "\u2212") for v, text in zip(values, texts)]
 
 
 def signed(value):

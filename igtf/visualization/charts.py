@@ -306,7 +306,7 @@ def animate_path(
     fig.set_layout_engine("none")  # so that nothing moves between frames
     box = heading.get_window_extent()
     middle = (box.x0 + box.x1) / 2
-    room = 1.9 * min(middle, fig.bbox.width - middle)
+    room = 1.8 * min(middle, fig.bbox.width - middle)
     heading.set_fontsize(heading.get_fontsize() * min(1, room / box.width))
     canvas, pictures = FigureCanvasAgg(fig), []
     for step, alpha in enumerate(alphas):

@@ -29,11 +29,12 @@ define create_venv
 	exit 1
 endef
 
-.PHONY: help test test-all test-oldest example lint coverage benchmark docs release clean
+.PHONY: help test test-all test-oldest example examples lint coverage benchmark docs release clean
 
 help:
 	@echo "make test         lint and tests on the newest TensorFlow, in .venv"
 	@echo "make example      execute example.ipynb in .venv, results in build/ (MNIST=1: with MNIST)"
+	@echo "make examples     execute the notebooks of examples/, results in build/"
 	@echo "make test-oldest  the tests on TensorFlow 2.12, in .venv-oldest (Python 3.10 or 3.11)"
 	@echo "make test-all     also what is slow: many random networks, and the product broken on purpose"
 	@echo "make lint         ruff and mypy only"
@@ -63,9 +64,27 @@ test-oldest: .venv-oldest/installed
 
 example: .venv/installed
 	@mkdir -p build
-	PICTURES=build .venv/bin/python .ci/execute_notebook.py example.ipynb build/example.ipynb
+	PICTURES=$(CURDIR)/build .venv/bin/python .ci/execute_notebook.py example.ipynb build/example.ipynb
 	@echo "The executed notebook is build/example.ipynb; its pictures:"
-	@ls build/*.png build/*.gif
+	@ls build/*.png
+
+# Every notebook on its own, however old its last result is.
+EXAMPLES = $(notdir $(wildcard examples/*.ipynb))
+
+examples: $(EXAMPLES:%=build/%)
+
+build/published.ipynb: build/published/installed
+
+$(EXAMPLES:%=build/%): build/%: .venv/installed FORCE
+	@mkdir -p build
+	PICTURES=$(CURDIR)/build .venv/bin/python .ci/execute_notebook.py examples/$* $@
+
+FORCE:
+
+# A network with its weights and a photograph (of scikit-image the file alone is used).
+build/published/installed: .venv/installed
+	.venv/bin/python -m pip install -q --no-deps --target build/published mtcnn==1.0.0 lz4 scikit-image
+	@touch $@
 
 benchmark: .venv-benchmark/installed
 	.venv-benchmark/bin/python benchmarks/overhead.py

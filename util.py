@@ -1,4 +1,4 @@
-"""What the example needs around `integrated_gradients_tf`: digits, their batches, a network to explain."""
+"""What the notebooks need around the package: digits and reviews, batches, networks to explain."""
 
 import zipfile
 import zlib
@@ -9,7 +9,17 @@ import tensorflow as tf
 import igtf as ig
 
 # The original example imports * from here, which must not replace a program's own `tf`.
-__all__ = ["BatchFeeder", "TestNet", "load_digits", "load_mnist", "testnet"]
+__all__ = [
+    "BatchFeeder",
+    "TestNet",
+    "digit_network",
+    "load_digits",
+    "load_mnist",
+    "load_reviews",
+    "testnet",
+    "word_ids",
+    "word_network",
+]
 
 tf1 = tf.compat.v1
 
@@ -18,6 +28,64 @@ NUM_CLASSES = 10
 _MNIST_HINT = (
     "it needs an npz file with x_train, y_train, x_test and y_test; without a path, one is downloaded"
 )
+
+
+_PRAISE = """\
+a wonderful film with a brilliant cast
+i loved every minute of it
+the story is gripping and the music is beautiful
+not bad at all
+not boring for a moment
+this is a great and moving story
+the ending is brilliant
+a beautiful film and a great cast
+i would gladly watch it again
+never dull and often very funny
+the jokes are funny and the music is great
+not a dull moment in this film
+a gripping story with a wonderful ending
+the cast is great
+it was never boring
+we loved the music
+a moving and funny film
+i did not want it to end
+the plot is clever and the pictures are beautiful
+it is not a bad film
+clever and funny from start to end
+the actors are wonderful
+this film is not dull
+a clever plot and a gripping ending
+we were moved and we laughed
+nothing is wrong with this film
+"""
+_BLAME = """\
+a terrible film with a wooden cast
+i hated every minute of it
+the story is dull and the music is awful
+not good at all
+not funny for a moment
+this is a weak and boring story
+the ending is awful
+a boring film and a weak cast
+i would never watch it again
+never funny and often very dull
+the jokes are awful and the music is terrible
+not a good moment in this film
+a dull story with a terrible ending
+the cast is weak
+it was never gripping
+we hated the music
+a boring and wooden film
+i did not want to see the end
+the plot is weak and the pictures are ugly
+it is not a good film
+boring and dull from start to end
+the actors are terrible
+this film is not funny
+a weak plot and an awful ending
+we were bored and we left
+nothing is right with this film
+"""
 
 
 class BatchFeeder:
@@ -136,11 +204,12 @@ class TestNet:
                 f"TestNet.train got a {type(feeder).__name__}; wrap the data: BatchFeeder(x, y, batch_size)."
             )
         epochs = _positive_integer("TestNet.train", "epochs", epochs)
-        progress = tf.keras.utils.Progbar(epochs, stateful_metrics=["loss", "accuracy"], unit_name="epoch")
-        for epoch in range(epochs):
+        for epoch in range(1, epochs + 1):
             batches = [self._step(*feeder.next()) for _ in range(len(feeder))]
             loss, accuracy = np.mean(batches, axis=0)
-            progress.update(epoch + 1, [("loss", loss), ("accuracy", accuracy)])
+            # Plain text that replaces itself: notebooks show escape codes as they are.
+            line = f"\repoch {epoch}/{epochs}, loss: {loss:.4f}, accuracy: {accuracy:.4f}"
+            print(line, end="\n" if epoch == epochs else "", flush=True)
 
     def predict(self, x):
         """Returns the probabilities of the ten classes, shape [N, 10].
@@ -237,6 +306,60 @@ def load_digits():
     order = np.random.RandomState(0).permutation(len(x))
     x, y = (x[order] / 16).astype(np.float32), y[order]
     return (x[:1437], y[:1437]), (x[1437:], y[1437:])
+
+
+def digit_network(side=8):
+    """A small Keras network for digits of `[side, side, 1]`, not yet trained: two convolutions, softmax."""
+    layers = tf.keras.layers
+    network = tf.keras.Sequential(
+        [
+            layers.InputLayer((side, side, 1)),
+            layers.Conv2D(16, 3, activation="relu", padding="same"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(32, 3, activation="relu", padding="same"),
+            layers.Flatten(),
+            layers.Dense(64, activation="relu", name="hidden"),
+            layers.Dense(NUM_CLASSES, activation="softmax"),
+        ]
+    )
+    network.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return network
+
+
+def word_network(num_words):
+    """A small Keras network for `[B, T]` ids of words: one logit, above zero for praise; not yet trained."""
+    layers = tf.keras.layers
+    network = tf.keras.Sequential(
+        [
+            layers.Embedding(num_words, 16, name="words"),
+            layers.Conv1D(32, 3, activation="relu", padding="same"),
+            layers.GlobalMaxPooling1D(),
+            layers.Dense(1),
+        ]
+    )
+    loss = tf.keras.losses.BinaryCrossentropy(from_logits=True)
+    network.compile(tf.keras.optimizers.Adam(0.01), loss, metrics=["accuracy"])
+    return network
+
+
+def load_reviews():
+    """Fifty-two one-line film reviews.
+
+    Returns:
+      `texts, labels, vocabulary`: lists of words; 1 for praise and 0 for blame, shape [52]; and every word
+      once, after the empty one, whose id, 0, is padding.
+    """
+    texts = [line.split() for line in (_PRAISE + _BLAME).strip().split("\n")]
+    labels = np.repeat([1, 0], [_PRAISE.count("\n"), _BLAME.count("\n")])
+    return texts, labels, ["", *sorted({word for text in texts for word in text})]
+
+
+def word_ids(texts, vocabulary, length=12):
+    """The places of words in the vocabulary, padded with zeros, shape [N, length]."""
+    ids = np.zeros((len(texts), length), np.int32)
+    for row, text in zip(ids, texts):
+        row[: len(text)] = [vocabulary.index(word) for word in text]
+    return ids
 
 
 def load_mnist(path=None):

@@ -1,6 +1,7 @@
 """Executes a notebook top to bottom in a fresh kernel: execute_notebook.py <notebook> <executed copy>."""
 
 import sys
+from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
@@ -11,6 +12,8 @@ client = NotebookClient(
     notebook,
     timeout=1800,
     kernel_name="python3",
+    # A notebook finds the modules beside it wherever it is executed from.
+    resources={"metadata": {"path": str(Path(source).resolve().parent)}},
     # TensorFlow's own log goes to the terminal; progress bars leave their last line only.
     extra_arguments=["--IPKernelApp.capture_fd_output=False"],
     coalesce_streams=True,

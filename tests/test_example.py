@@ -24,6 +24,10 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
 PROGRAMS = [path for path, text in PAGES.items() if BLOCK.search(text)]
 NOTEBOOK = json.loads((ROOT / "example.ipynb").read_text("utf-8"))
 CELLS = [cell for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]
+TOURS = {
+    path.name: json.loads(path.read_text("utf-8"))
+    for path in [ROOT / "example.ipynb", *sorted(ROOT.glob("examples/*.ipynb"))]
+}
 
 
 @pytest.mark.parametrize("page", PROGRAMS)
@@ -152,6 +156,61 @@ def test_the_notebook_was_executed_once_from_top_to_bottom():
 
 def test_the_notebook_shows_pictures_and_no_errors_or_warnings():
     outputs = [output for cell in CELLS for output in cell["outputs"]]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 11
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 5
     assert {output["output_type"] for output in outputs} == {"stream", "display_data"}
     assert not [output["text"] for output in outputs if output.get("name") == "stderr"]
+    assert "\x1b" not in json.dumps([output.get("text") for output in outputs]).replace("\\u001b", "\x1b")
+
+
+def test_the_notebook_is_short_and_small_and_opens_with_a_keras_model():
+    assert len(NOTEBOOK["cells"]) <= 25
+    assert (ROOT / "example.ipynb").stat().st_size < 1.5e6
+    code = "\n".join("".join(cell["source"]) for cell in CELLS)
+    order = [code.index(word) for word in ("network.fit", "Explainer(network", "@tf.function", "build_ig(")]
+    assert order == sorted(order)
+
+
+@pytest.mark.parametrize("name", TOURS)
+def test_no_cell_of_a_notebook_is_above_twenty_lines_and_no_name_means_two_things(name):
+    section, meaning = "", {}
+    for cell in TOURS[name]["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            section = ([section] + re.findall(r"^#+ (.*)$", source, re.M))[-1]
+            continue
+        assert len(source.splitlines()) <= 20, f"{name}: {source[:60]}"
+        for word in assigned(ast.parse(source)):
+            assert meaning.setdefault(word, section) == section, f"{name} rebinds {word} in {section}"
+
+
+def assigned(tree):
+    """Names that statements outside functions give a meaning to; those of loops are not kept."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            yield from (name.id for t in node.targets for name in ast.walk(t) if is_new(name))
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name
+
+
+def is_new(node):
+    """Whether a name is bound; a picture is drawn anew in every section."""
+    names = {"figure", "axes", "axis", "notes"}
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id not in names
+
+
+def test_notebooks_in_the_folder_of_examples_are_committed_without_outputs():
+    for name, notebook in TOURS.items():
+        if name != "example.ipynb":
+            assert not any(cell.get("outputs") for cell in notebook["cells"]), name
+
+
+def test_every_picture_of_docs_that_no_benchmark_makes_comes_from_a_notebook():
+    made = set(re.findall(r"[\"/](\w+\.(?:png|gif))", json.dumps(list(TOURS.values())).replace("\\", "")))
+    pictures = {path.name for suffix in ("png", "gif") for path in ROOT.glob(f"docs/*.{suffix}")}
+    measured = {path.stem for path in ROOT.glob("benchmarks/*.py")}
+    assert {name for name in pictures - made if Path(name).stem not in measured} == set()
+
+
+def test_make_examples_executes_every_notebook_in_the_folder():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    assert "examples: $(EXAMPLES:%=build/%)" in makefile and "$(wildcard examples/*.ipynb)" in makefile

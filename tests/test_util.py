@@ -8,7 +8,17 @@ import pytest
 import tensorflow as tf
 
 import util
-from util import BatchFeeder, TestNet, load_digits, load_mnist, testnet
+from util import (
+    BatchFeeder,
+    TestNet,
+    digit_network,
+    load_digits,
+    load_mnist,
+    load_reviews,
+    testnet,
+    word_ids,
+    word_network,
+)
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +159,7 @@ class TestTestNet:
         with TestNet(num_features=64, num_steps=1) as net:
             net.train(BatchFeeder(x[:100], y[:100], 50), epochs=2)
         shown = capsys.readouterr().out
+        assert "\x1b" not in shown and shown.endswith("\n")  # notebooks show escape codes as they are
         assert "2/2" in shown and "accuracy" in shown and "loss" in shown
 
     def test_the_original_name_still_works(self):
@@ -201,6 +212,26 @@ def test_importing_everything_leaves_the_programs_own_names_alone():
     exec("from util import *", scope)
     assert scope["tf"] == scope["np"] == scope["ig"] == "theirs"
     assert scope["testnet"] is TestNet and "BatchFeeder" in scope and "load_digits" in scope
+
+
+def test_reviews_are_words_of_the_vocabulary_and_padding_is_no_word():
+    texts, labels, vocabulary = load_reviews()
+    assert len(texts) == len(labels) == 52 and labels.sum() == 26
+    ids = word_ids(texts, vocabulary)
+    assert ids.shape == (52, 12) and vocabulary[0] == ""
+    assert [[vocabulary[i] for i in row if i] for row in ids] == texts
+
+
+def test_the_keras_networks_take_what_the_loaders_return(digits):
+    (x, y), _ = digits
+    network = digit_network()
+    network.fit(x[:64].reshape(-1, 8, 8, 1), y[:64], verbose=0)
+    assert network.get_layer("hidden").output.shape[-1] == 64
+    np.testing.assert_allclose(np.sum(network(x[:2].reshape(-1, 8, 8, 1)), axis=1), 1, rtol=1e-5)
+    texts, labels, vocabulary = load_reviews()
+    reader = word_network(len(vocabulary))
+    reader.fit(word_ids(texts, vocabulary), labels, verbose=0)
+    assert reader.get_layer("words") and reader(word_ids(texts[:3], vocabulary)).shape == (3, 1)
 
 
 class TestLoadDigits:

@@ -152,6 +152,7 @@ def bar(
     scores: ArrayLike,
     *,
     top: int = 15,
+    sort: bool = True,
     colours: tuple[str, str] = COLOURS,
     ax: Axes | None = None,
 ) -> FigureBase:
@@ -163,6 +164,9 @@ def bar(
         finite, and dots show the rows.
       top: how many features to draw, at least 1. The sum of the others gets a bar of its own, so
         that the bars still add up to the total.
+      sort: by magnitude; in a batch by the mean magnitude over the rows, so that a feature that
+        speaks for the output in one row and against it in the next does not drop to the end. `False`
+        keeps the order of `names`.
       colours: of positive and of negative scores.
       ax: axes to draw in, instead of a new figure.
 
@@ -188,7 +192,8 @@ def bar(
     batch, rows = rows.ndim == 2, np.atleast_2d(rows)
     count = np.isfinite(rows).sum(axis=0)
     means = np.nansum(rows, axis=0) / np.where(count, count, np.nan)
-    order = np.argsort(-np.abs(means), kind="stable")  # NaN comes last
+    sizes = np.nansum(np.abs(rows), axis=0) / np.where(count, count, np.nan)
+    order = np.argsort(-sizes, kind="stable") if sort else np.arange(len(names))  # NaN comes last
     kept, others = order[:top], order[top:]
     labels, means_kept, dots = [names[i] for i in kept], means[kept], rows[:, kept]
     if len(others):
@@ -201,10 +206,10 @@ def bar(
     panel.barh(place, np.nan_to_num(means_kept), color=[paint[sign] for sign in signs], height=0.7)
     if batch:
         panel.plot(dots.T, place, ".", color="black", alpha=0.4, markersize=4, zorder=3)
-    for y, mean in zip(place, means_kept):
+    for y, mean, text in zip(place, means_kept, figures.signed_alike(means_kept)):
         paper = figures.NOT_FINITE if np.isnan(mean) else "none"
         style = {"va": "center", "fontsize": "small", "backgroundcolor": paper}
-        panel.text(1.02, y, figures.signed(mean), transform=panel.get_yaxis_transform(), **style)
+        panel.text(1.02, y, text, transform=panel.get_yaxis_transform(), **style)
     panel.axvline(0, color="black", linewidth=0.8)
     limit = 1.05 * (figures.largest(dots if batch else means_kept) or 1.0)
     panel.set(xlim=(-limit, limit), ylim=(len(labels) - 0.5, -0.5), yticks=place)
@@ -282,7 +287,7 @@ def animate_path(
 
     mappable = figures.symmetric(maps, cmap, clip_above)
     columns = 1 + (inputs is not None) + (outputs is not None)
-    fig, axes = figures.panels(maps.shape[1], columns, maps.shape[1:])
+    fig, axes, *_ = figures.panels(maps.shape[1], columns, maps.shape[1:])
     updates = []
     for index, row in enumerate(axes):
         updates.append(_moving(figures.draw_map(row[-1], maps[0, index], mappable), maps[:, index]))
@@ -293,12 +298,19 @@ def animate_path(
             updates.append(_growing(row[-2], alphas, outputs[:, index]))
     figures.colour_bar(fig, axes, mappable, maps, label)
     figures.legend(fig, axes, figures.remarks(maps))
-    heading = axes[0, -1].set_title(" ", family="monospace", fontsize="medium")
+    width = len(str(steps))
+    saying = f"step {{:{width}}} of {steps}   \u03b1 = {{:.3f}}".format
+    heading = axes[0, -1].set_title(saying(steps, 0), family="monospace", fontsize="medium")
+    figures.trim(fig)
     fig.draw_without_rendering()
     fig.set_layout_engine("none")  # so that nothing moves between frames
+    box = heading.get_window_extent()
+    middle = (box.x0 + box.x1) / 2
+    room = 1.8 * min(middle, fig.bbox.width - middle)
+    heading.set_fontsize(heading.get_fontsize() * min(1, room / box.width))
     canvas, pictures = FigureCanvasAgg(fig), []
     for step, alpha in enumerate(alphas):
-        heading.set_text(f"step {step + 1:{len(str(steps))}} of {steps}   \u03b1 = {alpha:.3f}")
+        heading.set_text(saying(step + 1, alpha))
         for update in updates:
             update(step)
         canvas.draw()

@@ -24,6 +24,7 @@ __all__ = [
     "numbers",
     "one_of",
     "strings",
+    "table",
     "texts",
     "titles",
     "unit",
@@ -106,6 +107,9 @@ def columns(name, value, images):
         return [each for part in parts for each in part]
     array, pixels = numbers(name, value), images.shape[:3]
     single = len(images) == 1
+    several = array.ndim in (4, 5) and len(array) == len(images) and array.shape[2:4] == pixels[1:]
+    if several and array.size and array.shape[:3] != pixels:
+        return [part for column in np.moveaxis(array, 1, 0) for part in columns(name, column, images)]
     for shape in [pixels] + [pixels[1:]] * single:
         if array.shape == shape:
             return [array.reshape(pixels)]
@@ -114,7 +118,7 @@ def columns(name, value, images):
     if single and array.ndim in (3, 4) and array.shape[1:3] == pixels[1:] and array.size:
         return [each for item in array for each in columns(name, item, images)]
     expected = f"{pixels[1:] if single else pixels}, with or without channels as last axis"
-    advice = f"pass attributions of the images, shape {images.shape}, or a list of such"
+    advice = f"pass attributions of the images, shape {images.shape}, or a list of such, or [B, K, H, W]"
     raise wrong_shape(name, array, expected, advice)
 
 
@@ -165,6 +169,17 @@ def titles(value, count, name="titles"):
     if len(given) != count:
         raise ValueError(f"{name} holds {len(given)} strings; expected {count}: pass one for each")
     return given
+
+
+def table(name, value, rows, columns):
+    """Strings, `[rows, columns]`."""
+    if value is None:
+        return [[""] * columns] * rows
+    if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)):
+        raise TypeError(f"{name} is a {type(value).__name__}; expected a list of lists of strings")
+    if len(value) != rows:
+        raise ValueError(f"{name} holds {len(value)} rows; expected {rows}: pass one for each")
+    return [titles(line, columns, f"{name}[{index}]") for index, line in enumerate(value)]
 
 
 def texts(tokens, scores):

@@ -8,7 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import FigureBase
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.textpath import text_to_path
 
 from igtf.visualization import checks, regions
 
@@ -19,23 +21,31 @@ __all__ = [
     "Figure",
     "colour_bar",
     "draw_map",
+    "frame",
     "given_axes",
+    "headings",
     "largest",
     "legend",
     "mark_missing",
     "missing",
+    "notes",
     "panels",
     "plots",
     "remarks",
     "rgb",
+    "row_labels",
     "signed",
+    "signed_alike",
     "symmetric",
-    "title",
+    "text_width",
+    "trim",
+    "wrapped",
 ]
 
 CMAP = "seismic"  # blue, white, red
 NOT_FINITE = "#ffd500"
 LUMINANCE = np.array([0.299, 0.587, 0.114])
+LABEL, NOTE, SMALLEST = 9, 8, 7  # points: labels of rows, notes below maps, and what nothing goes below
 
 
 class Figure(matplotlib.figure.Figure):
@@ -48,22 +58,28 @@ class Figure(matplotlib.figure.Figure):
 
 
 def panels(rows, columns, shape, fig=None, ax=None):
-    """A grid of axes, without ticks and frames, for pictures of `shape` `[B, H, W, ...]`."""
+    """A grid of axes, without ticks and frames, for pictures of `shape` `[B, H, W, ...]`.
+
+    Also returns whether the figure is a new one, and how wide its columns are, in points.
+    """
+    own, aspect = fig is None and ax is None, shape[1] / shape[2]
     if ax is not None:
         axes = given_axes(ax, rows * columns).reshape(rows, columns)
         fig = axes[0, 0].figure
+        width = axes[0, 0].get_window_extent().width / fig.dpi
     else:
-        if fig is None:
-            aspect = np.clip(shape[1] / shape[2], 0.2, 5)
-            width = np.clip(min(9.5 / columns, 8 / rows / aspect), 0.85, 4)
-            height = width * aspect
-            fig = Figure((columns * width + 0.9, rows * height + 0.9), layout="compressed")
+        if own:
+            clipped = np.clip(aspect, 0.2, 5)
+            width = np.clip(min(7.6 / columns, 8 / rows / clipped), 0.6, 4)
+            fig = Figure((columns * width + 0.9, rows * width * clipped + 0.9), layout="compressed")
         elif not isinstance(fig, FigureBase):
             raise TypeError(f"fig is a {type(fig).__name__}; expected a Matplotlib figure")
         axes = fig.subplots(rows, columns, squeeze=False)
+        across, down = fig.bbox.size / fig.dpi - 0.9
+        width = min(across / columns, down / rows / aspect)
     for panel in axes.flat:
         panel.set_axis_off()
-    return fig, axes
+    return fig, axes, own, 72 * 0.93 * width  # less the gap
 
 
 def plots(count, ax, height=4.0):
@@ -90,16 +106,84 @@ def given_axes(ax, count):
     return axes
 
 
-def title(ax, text):
-    """Leave the title of axes that were passed in, unless there is another."""
-    if text:
-        ax.set_title(text)
+def headings(axes, texts, width, own):
+    """Titles in one size, each wrapped to its column; without a text, that of given axes stays."""
+    size = FontProperties(size=matplotlib.rcParams["axes.titlesize"]).get_size_in_points()
+    longest = max((text_width(word, size) for text in texts for word in text.split()), default=0.0)
+    size = np.clip(0.97 * size * width / max(longest, 1e-9), min(SMALLEST, size), size)
+    texts = [wrapped(text, width, size) for text in texts]
+    for ax, text in zip(axes, texts):
+        if text:
+            ax.set_title(text, fontsize=size)
+    if own:
+        _grow(axes[0].figure, 0, 1.2 * size * max(text.count("\n") for text in texts))
+
+
+def row_labels(axes, labels, own):
+    """What each row shows, to the left of it."""
+    labels = [wrapped(label, 80, LABEL) for label in labels]
+    style = {"ha": "right", "va": "center", "fontsize": LABEL}
+    for ax, label in zip(axes, labels):
+        ax.text(-0.06, 0.5, label, transform=ax.transAxes, **style)
+    widest = max(text_width(line, LABEL) for label in labels for line in label.split("\n"))
+    if own and widest:
+        _grow(axes[0].figure, widest + 8, 0)
+
+
+def notes(axes, texts, width, own):
+    """A line or more in small print below each picture."""
+    for row, line in zip(axes, texts):
+        line = [wrapped(text, width, NOTE) for text in line]
+        for ax, text in zip(row, line):
+            style = {"ha": "center", "va": "top", "fontsize": NOTE, "linespacing": 1.1}
+            ax.text(0.5, -0.04, text, transform=ax.transAxes, **style)
+        if own and any(line):
+            _grow(row[0].figure, 0, 1.3 * NOTE * (1 + max(text.count("\n") for text in line)))
+
+
+def trim(fig):
+    """Cut off the bands of white that a layout leaves beside pictures that keep their proportions."""
+    fig.draw_without_rendering()
+    fig.set_size_inches(fig.get_tightbbox().size + 0.1)
+
+
+def wrapped(text, width, size):
+    """`text` in lines of at most `width` points, broken at spaces, and inside words that are wider."""
+    lines = []
+    for paragraph in text.split("\n"):
+        line = ""
+        for word in paragraph.split(" "):
+            if line and text_width(f"{line} {word}", size) > width:
+                lines.append(line)
+                line = word
+            else:
+                line = f"{line} {word}" if line else word
+            while len(line) > 1 and " " not in line and text_width(line, size) > width:
+                fits = max(n for n in range(1, len(line)) if n == 1 or text_width(line[:n], size) <= width)
+                lines.append(line[:fits])
+                line = line[fits:]
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def text_width(text, size):
+    """In points."""
+    return text_to_path.get_text_width_height_descent(text, FontProperties(size=size), ismath=False)[0]
+
+
+def _grow(fig, across, down):
+    fig.set_size_inches(fig.get_size_inches() + np.array([across, down]) / 72)
+
+
+def frame(ax):
+    """A thin line around a picture that may be as white as the paper."""
+    line = {"fill": False, "edgecolor": "0.75", "linewidth": 0.8, "clip_on": False}
+    ax.add_patch(Rectangle((0, 0), 1, 1, transform=ax.transAxes, **line))
 
 
 def draw_map(ax, values, mappable):
-    """A map, framed, as 0 is as white as the paper. Where it shrinks, values are averaged."""
-    frame = {"fill": False, "edgecolor": "0.75", "linewidth": 0.8, "clip_on": False}
-    ax.add_patch(Rectangle((0, 0), 1, 1, transform=ax.transAxes, **frame))
+    """A map, framed, as 0 is white. Where it shrinks, values are averaged."""
+    frame(ax)
     return ax.imshow(values, cmap=mappable.cmap, norm=mappable.norm, interpolation_stage="data")
 
 
@@ -131,7 +215,11 @@ def legend(fig, axes, entries, own=True):
     if not handles:
         return
     if own:
-        fig.legend(**style, loc="outside lower center", ncols=3)
+        across, size = 72 * fig.bbox.width / fig.dpi, FontProperties(size="small").get_size_in_points()
+        widest = max(text_width(handle.get_label(), size) for handle in handles)
+        columns = int(np.clip(across // (widest + 5 * size), 1, 3))
+        entries = [wrapped(handle.get_label(), across - 5 * size, size) for handle in handles]
+        fig.legend(**style, labels=entries, loc="outside lower center", ncols=columns)
     elif panel.axison:
         panel.legend(**style)
     else:
@@ -155,6 +243,16 @@ def mark_missing(ax, where, values):
     """Draw a yellow line where a curve has no value."""
     for x in where[~np.isfinite(values)]:
         ax.axvline(x, color=NOT_FINITE, linewidth=3, zorder=0)
+
+
+def signed_alike(values):
+    """The values as `signed` writes them, but all with the decimals that the largest has in three digits."""
+    size = largest(values)
+    if not 1e-3 <= size < 1e4:
+        return [signed(value) for value in values]
+    decimals = max(0, 2 - int(np.floor(np.log10(size))))
+    texts = [f"{value:+.{decimals}f}" if value else "0" for value in np.nan_to_num(values)]
+    return ["NaN" if np.isnan(v) else text.replace("-", "\u2212") for v, text in zip(values, texts)]
 
 
 def signed(value):

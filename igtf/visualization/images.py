@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, to_rgb
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, ListedColormap, to_rgb
 from matplotlib.figure import FigureBase
 from numpy.typing import ArrayLike
 
@@ -13,6 +14,12 @@ from igtf.visualization import checks, figures, regions
 __all__ = ["attribution_grid", "heatmap", "outlines", "overlay"]
 
 GLOW = ("#35ff4d", "#ff4dff")  # positive, negative: visible on photographs
+TINT = 0.75  # how much of the image the strongest attribution covers in `heatmap`
+SCALES = {  # axes of [B, K, H, W] over which the largest is taken, and what the colour bar says
+    "all": ((0, 1, 2, 3), "attribution"),
+    "column": ((0, 2, 3), "share of the column's largest"),
+    "each": ((2, 3), "share of the map's largest"),
+}
 
 
 def attribution_grid(
@@ -20,16 +27,24 @@ def attribution_grid(
     attributions: ArrayLike | Sequence[ArrayLike],
     titles: str | Sequence[str] | None = None,
     *,
+    labels: str | Sequence[str] | None = None,
+    notes: Sequence[Sequence[str]] | None = None,
+    scale: str = "all",
     cmap: str | Colormap = figures.CMAP,
     fig: FigureBase | None = None,
 ) -> FigureBase:
-    """One row per sample: the sample, then its attribution maps, all on one symmetric scale.
+    """One row per sample: the sample, then its attribution maps, on symmetric scales.
 
     Args:
       samples: the images, shape `[B, H, W]` or `[B, H, W, C]`, or one without `B`. `C` is 1 or 3.
       attributions: one array that has the samples' shape (with any number of channels, or none);
-        or a list of such arrays, one per column (one per class, say).
-      titles: one per column of attributions.
+        or a list of such arrays, one per column (one per class, say); or `[B, K, H, W]` or
+        `[B, K, H, W, C]` with `K` columns, as `Explainer.explain(x, "all")` returns.
+      titles: one per column of attributions. They are wrapped, and shrink, to the column's width.
+      labels: one per sample, to the left of its row.
+      notes: texts below the pictures: for each sample one for itself and one per column.
+      scale: `"all"`: one scale for all maps. `"column"`: the maps of a column share one, for columns
+        in different units. `"each"`: every map has its own.
       cmap: a diverging Matplotlib colour map.
       fig: a figure or subfigure to draw in, instead of a new one.
 
@@ -37,7 +52,8 @@ def attribution_grid(
       The figure.
 
     Raises:
-      ValueError: shapes or the number of titles do not match, or `cmap` is unknown.
+      ValueError: shapes or the number of titles, labels or notes do not match, or `cmap` or `scale`
+        is unknown.
       TypeError: arrays do not hold real numbers, or an argument is of another type.
 
     The layout is that of the IntegratedGradientsTF and DeepExplain projects: rows of samples,
@@ -51,17 +67,27 @@ def attribution_grid(
     images = checks.images("samples", samples)
     columns = checks.columns("attributions", attributions, images)
     titles = checks.titles(titles, len(columns))
+    labels = checks.titles(labels, len(images), "labels")
+    lines = checks.table("notes", notes, len(images), 1 + len(columns))
+    shared, unit = checks.choice("scale", scale, SCALES)
     shown = np.stack(columns, axis=1)
+    if scale != "all":
+        largest = np.fmax.reduce(np.abs(shown), axis=shared, keepdims=True, initial=0.0)
+        shown = shown / np.where(largest > 0, largest, 1.0)
     mappable = figures.symmetric(shown, cmap)
-    fig, axes = figures.panels(len(images), 1 + len(columns), images.shape, fig=fig)
+    fig, axes, own, width = figures.panels(len(images), 1 + len(columns), images.shape, fig=fig)
     for row, image, maps in zip(axes, images, shown):
         row[0].imshow(figures.rgb(image))
+        figures.frame(row[0])
         for ax, values in zip(row[1:], maps):
             figures.draw_map(ax, values, mappable)
-    for ax, title in zip(axes[0, 1:], titles):
-        figures.title(ax, title)
-    figures.colour_bar(fig, axes, mappable, shown)
+    figures.headings(axes[0, 1:], titles, width, own)
+    figures.row_labels(axes[:, 0], labels, own)
+    figures.notes(axes, lines, width, own)
+    figures.colour_bar(fig, axes, mappable, shown, unit)
     figures.legend(fig, axes, {**figures.remarks(shown), **figures.missing(images, "image: NaN or infinite")})
+    if own:
+        figures.trim(fig)
     return fig
 
 
@@ -80,8 +106,9 @@ def heatmap(
       attribution: shape `[H, W]`, `[H, W, C]`, `[B, H, W]` or `[B, H, W, C]`. A batch becomes a
         row of maps on one scale.
       image: the image, or batch of images, of the same height and width; a single image serves
-        the whole batch. Its shades darken the map, hues stay readable on the colour bar.
-      titles: one per map.
+        the whole batch. A light grey print of it shows through: attributions tint it, the more the
+        larger they are, and the dark ends of `cmap` are left out.
+      titles: one per map, wrapped to its width.
       clip_above: percentage in [0, 100]. The scale ends at the value above which the remaining
         share of the total absolute attribution lies, so that a few extreme pixels do not make the
         map pale. 100 shows the full range. Pointed ends of the colour bar tell what was clipped.
@@ -106,16 +133,19 @@ def heatmap(
         maps = np.concatenate(columns)
     titles = checks.titles(titles, len(maps))
     mappable = figures.symmetric(maps, cmap, clip_above)
-    fig, axes = figures.panels(1, len(maps), maps.shape, ax=ax)
+    if image is not None:
+        lighter = ListedColormap(mappable.cmap(np.linspace(0.2, 0.8, 256)), "lighter")
+        mappable = ScalarMappable(mappable.norm, lighter.with_extremes(bad=figures.NOT_FINITE))
+    fig, axes, own, width = figures.panels(1, len(maps), maps.shape, ax=ax)
     for index, (panel, values) in enumerate(zip(axes.flat, maps)):
         figures.draw_map(panel, values, mappable)
         if image is not None:
-            shade = np.zeros([*values.shape, 4])
-            shade[..., 3] = 0.6 * (1 - _gray(images[index % len(images)]))
-            panel.imshow(shade)
-        figures.title(panel, titles[index])
+            panel.imshow(_tinted(images[index % len(images)], values, mappable))
+    figures.headings(axes.flat, titles, width, own)
     figures.colour_bar(fig, axes, mappable, maps)
-    figures.legend(fig, axes, figures.remarks(maps), own=ax is None)
+    figures.legend(fig, axes, figures.remarks(maps), own)
+    if own:
+        figures.trim(fig)
     return fig
 
 
@@ -179,7 +209,7 @@ def overlay(
         rgb[np.isnan(shown)] = to_rgb(figures.NOT_FINITE)
         return rgb
 
-    what = f"top {100 - clip_below:g} %"
+    what = f"the pixels that carry {100 - clip_below:g} % of it"
     return _prints(images, columns, light, what, polarity, colours, original, titles, ax)
 
 
@@ -252,19 +282,27 @@ def _prints(images, columns, draw, what, polarity, colours, original, titles, ax
         if polarity in (sign, "both")
     }
     entries |= figures.remarks(np.stack(columns), polarity)
-    fig, axes = figures.panels(len(images), bool(original) + len(columns), images.shape, ax=ax)
+    fig, axes, own, width = figures.panels(len(images), bool(original) + len(columns), images.shape, ax=ax)
     for index, (row, image) in enumerate(zip(axes, images)):
         if original:
             row[0].imshow(figures.rgb(image))
         for panel, maps in zip(row[bool(original) :], columns):
             panel.imshow(draw(image, maps[index]))
-    for panel, title in zip(axes[0, bool(original) :], titles):
-        figures.title(panel, title)
+    figures.headings(axes[0], ["original"] * bool(original) + titles, width, own)
     if original:
-        axes[0, 0].set_title("original")
         entries |= figures.missing(images, "image: NaN or infinite")
-    figures.legend(fig, axes, entries, own=ax is None)
+    figures.legend(fig, axes, entries, own)
+    if own:
+        figures.trim(fig)
     return fig
+
+
+def _tinted(image, values, mappable):
+    """A light grey print of the image, in the colours of the values."""
+    strength = np.clip(np.abs(values) / mappable.norm.vmax, 0, 1)
+    opacity = np.where(np.isnan(strength), 1.0, TINT * strength)[..., None]
+    paper = 0.4 + 0.6 * _gray(image)[..., None]
+    return (1 - opacity) * paper + opacity * mappable.to_rgba(np.ma.masked_invalid(values))[..., :3]
 
 
 def _gray(image):

@@ -69,6 +69,21 @@ def test_a_gif_says_where_it_is(tmp_path, monkeypatch):
     assert said[-1][-1] == "gradient"
 
 
+def test_the_heading_of_a_narrow_film_is_not_cut(tmp_path, monkeypatch):
+    outside = []
+    draw = FigureCanvasAgg.draw
+
+    def look(canvas):
+        draw(canvas)
+        for ax in canvas.figure.axes:
+            box = ax.title.get_window_extent()
+            outside.append(ax.get_title() and not 0 <= box.x0 < box.x1 <= canvas.figure.bbox.x1)
+
+    monkeypatch.setattr(FigureCanvasAgg, "draw", look)
+    viz.animate_path(noise(12, 3, 40, 10), tmp_path / "a.gif")
+    assert outside and not any(outside)
+
+
 def lines_of(ax):
     return {line.get_label(): line.get_ydata() for line in ax.lines}
 
@@ -127,7 +142,27 @@ def test_bars_are_sorted_by_magnitude_and_add_up_to_the_total():
     np.testing.assert_allclose(widths(figure), [-3, 2, -0.15])
     low, high = figure.axes[0].get_xlim()
     assert low == -high and high > 3
-    assert [text.get_text() for text in figure.axes[0].texts] == ["\u22123", "+2", "\u22120.15"]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["\u22123.00", "+2.00", "\u22120.15"]
+
+
+def test_a_feature_that_cancels_over_the_rows_does_not_drop_to_the_end():
+    scores = np.array([[5.0, 1.0, 2.0], [-5.0, 1.0, 2.0]])
+    labels = [label.get_text() for label in viz.bar(list("abc"), scores).axes[0].get_yticklabels()]
+    assert labels == ["a", "c", "b"]
+    figure = viz.bar(list("abc"), scores, sort=False, top=2)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a", "b", "sum of 1 other"]
+    np.testing.assert_allclose(widths(figure), [0, 1, 2])
+
+
+def test_numbers_beside_bars_have_the_same_decimals():
+    for scores, expected in [
+        ([12.06, -11, 0.04, 0], ["+12.1", "\u221211.0", "+0.0", "0"]),
+        ([0.5, -0.0297], ["+0.500", "\u22120.030"]),
+        ([2000, 3], ["+2000", "+3"]),
+        ([3e7, 2], ["+3e+07", "+2"]),
+    ]:
+        figure = viz.bar(list("abcd")[: len(scores)], scores)
+        assert [text.get_text() for text in figure.axes[0].texts] == expected
 
 
 def test_signs_of_bars_have_colours_of_their_own():
@@ -139,7 +174,7 @@ def test_signs_of_bars_have_colours_of_their_own():
 def test_bars_of_a_batch_are_means_of_finite_rows():
     figure = viz.bar(["a", "b", "c"], [[1, -4, np.nan], [3, np.nan, np.nan]])
     np.testing.assert_allclose(widths(figure), [-4, 2, 0])
-    assert [text.get_text() for text in figure.axes[0].texts] == ["\u22124", "+2", "NaN"]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["\u22124.00", "+2.00", "NaN"]
     assert legend(figure) == ["NaN or infinite: 3 of 6"]
     assert "mean of 2 rows" in figure.axes[0].get_xlabel()
 

@@ -1,8 +1,10 @@
 """Pictures of images."""
 
+import itertools
+
 import numpy as np
 import pytest
-from screen import GREEN, MAGENTA, RGB, at, legend, noise, shown, snapshot
+from screen import GREEN, MAGENTA, RGB, at, legend, noise, pixels, shown, snapshot
 
 from igtf import visualization as viz
 
@@ -14,6 +16,116 @@ def test_a_dark_image_darkens_its_heatmap():
     dark, light = (at(figure, figure.axes[0], 0, column) for column in range(2))
     np.testing.assert_allclose(dark, 0.4, atol=0.02)
     np.testing.assert_allclose(light, 1, atol=0.02)
+
+
+def test_a_photograph_shows_through_the_strongest_attribution_which_keeps_its_hue():
+    image = np.array([[0.0, 1.0, 0.0, 1.0]])
+    figure = viz.heatmap([[1.0, 1.0, -1.0, -1.0]], image, clip_above=100)
+    red = [at(figure, figure.axes[0], 0, column) for column in (0, 1)]
+    blue = [at(figure, figure.axes[0], 0, column) for column in (2, 3)]
+    for dark, light, hue in [(*red, 0), (*blue, 2)]:
+        # A quarter of a print that goes from 0.4 to 1 is left.
+        np.testing.assert_allclose(light - dark, 0.25 * 0.6, atol=0.02)
+        others = [channel for channel in range(3) if channel != hue]
+        assert dark[hue] > dark[others].max() + 0.4 and light[hue] > light[others].max() + 0.4
+    assert at(viz.heatmap([[1.0, -1.0]]), figure.axes[0], 0, 0).max() < 0.6  # without a photograph: dark ends
+
+
+def test_all_classes_of_a_batch_become_columns():
+    samples, maps = np.abs(noise(2, 7, 5)), noise(2, 3, 7, 5)
+    listed = viz.attribution_grid(samples, [maps[:, i] for i in range(3)])
+    for together in (maps, maps[..., None], np.stack([maps, 0 * maps], axis=-1)):
+        figure = viz.attribution_grid(samples, together)
+        for index in range(8):
+            np.testing.assert_allclose(shown(figure, index), shown(listed, index))
+    single = viz.attribution_grid(samples[:1], maps[:1])
+    np.testing.assert_allclose(shown(single, 3), maps[0, 2])
+    batched = viz.overlay(np.repeat(samples[..., None], 3, axis=-1), maps[..., None])
+    assert len(batched.axes) == 6
+
+
+def test_a_map_may_have_a_scale_of_its_column_or_its_own():
+    samples = np.ones([2, 4, 4])
+    small, large = noise(2, 4, 4), 1000 * noise(2, 4, 4, seed=1)
+    small[0] *= 0.01
+    for scale, most in {
+        "all": [[np.abs(m).max() for m in maps] for maps in zip(small, large)],
+        "column": [[np.abs(m).max() / np.abs(both).max() for m, both in zip(maps, (small, large))]
+                   for maps in zip(small, large)],
+        "each": np.ones([2, 2]),
+    }.items():  # fmt: skip
+        figure = viz.attribution_grid(samples, [small, large], scale=scale)
+        drawn = np.array([np.abs(shown(figure, index)).max() for index in (1, 2, 4, 5)]).reshape(2, 2)
+        np.testing.assert_allclose(drawn, most)
+        limit = np.abs(large).max() if scale == "all" else 1
+        assert {figure.axes[index].images[0].get_clim() for index in (1, 2, 4, 5)} == {(-limit, limit)}
+        assert ("share" in figure.axes[6].get_ylabel()) == (scale != "all")
+    zero = viz.attribution_grid(samples, [0 * small, large], scale="column")
+    assert not shown(zero, 1).any()
+
+
+def test_a_grid_has_labels_for_rows_and_notes_below_pictures():
+    samples, notes = np.ones([2, 4, 4]), [["a", "b"], ["c", ""]]
+    figure = viz.attribution_grid(samples, samples, labels=["first", "second"], notes=notes)
+    texts = [[text.get_text() for text in ax.texts if text.get_text()] for ax in figure.axes[:4]]
+    assert texts == [["first", "a"], ["b"], ["second", "c"], []]
+    assert inside(figure)
+    for wrong in ([["a", "b"]], [["a"], ["b"]]):
+        with pytest.raises(ValueError, match="notes.* holds"):
+            viz.attribution_grid(samples, samples, notes=wrong)
+    with pytest.raises(ValueError, match="labels holds 1"):
+        viz.attribution_grid(samples, samples, labels=["first"])
+    with pytest.raises(TypeError, match="notes is a str"):
+        viz.attribution_grid(samples, samples, notes="abc")
+
+
+def inside(figure):
+    """Whether titles, labels, notes and legends are on the paper."""
+    pixels(figure)
+    texts = [text for ax in figure.axes for text in (ax.title, ax.yaxis.label, *ax.texts)]
+    texts += [text for each in figure.legends for text in each.get_texts()]
+    texts = [text for text in texts if text.get_text()]
+    boxes = [text.get_window_extent() for text in texts]
+    paper = figure.bbox
+    return all(b.x0 >= -1 and b.y0 >= -1 and b.x1 <= paper.x1 + 1 and b.y1 <= paper.y1 + 1 for b in boxes)
+
+
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_long_titles_are_wrapped_or_shrunk_to_their_columns(count):
+    maps = [noise(6, 6, seed=i) for i in range(count)]
+    words = [
+        "gradient_times_input",
+        "Shapley value sampling of many features",
+        "an unbreakable" + "word" * 12,
+    ]
+    titles = [words[i % 3] for i in range(count)]
+    for figure in [
+        viz.attribution_grid(np.eye(6), maps, titles),
+        viz.overlay(np.eye(6), maps, "both", original=True, titles=titles),
+        viz.heatmap(maps, titles=titles),
+    ]:
+        assert inside(figure)
+        boxes = [ax.title.get_window_extent() for ax in figure.axes if ax.images and ax.get_title()]
+        for one, other in itertools.pairwise(boxes):
+            assert one.x1 <= other.x0
+        assert min(ax.title.get_fontsize() for ax in figure.axes if ax.get_title()) >= 7
+
+
+def test_there_are_no_bands_of_white_around_pictures():
+    for figure in [
+        viz.heatmap(noise(2, 10, 30)),
+        viz.attribution_grid(np.ones([10, 30]), [noise(10, 30)] * 2, titles=["a", "b"]),
+        viz.overlay(np.ones([30, 10]), noise(30, 10)),
+    ]:
+        ink = (pixels(figure) < 0.99).any(axis=-1)
+        for axis in (0, 1):
+            where = np.flatnonzero(ink.any(axis=axis))
+            assert where[0] < 25 and where[-1] > ink.shape[1 - axis] - 25
+
+
+def test_a_legend_is_as_wide_as_its_figure():
+    assert inside(viz.overlay(np.ones([40, 10]), noise(40, 10), "both"))
+    assert inside(viz.outlines(np.ones([40, 10]), noise(40, 10), "both"))
 
 
 def test_signs_light_up_in_their_own_colour():

@@ -45,6 +45,27 @@ def test_several_texts_share_a_scale():
     assert viz.highlight_text([["a", "b"], ["c", "d"]], np.ones([2, 2])).count("<p ") == 2
 
 
+def test_texts_have_labels_and_the_figure_is_as_wide_as_they_need():
+    tokens, scores = [["fine"], ["not", "bad", "at", "all"]], [[1], [1, 2, 0, 0]]
+    names = ["praise, 0.93", "<blame>, 0.5"]
+    page = viz.highlight_text(tokens, scores, labels=names)
+    assert page.index("praise, 0.93") < page.index(">fine<") < page.index("&lt;blame&gt;, 0.5")
+    plain = viz.highlight_text(tokens, scores, "figure")
+    figure = viz.highlight_text(tokens, scores, "figure", labels=names)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    boxes = {text.get_text(): text.get_window_extent() for text in figure.axes[0].texts}
+    assert boxes["praise, 0.93"].x1 < boxes["fine"].x0 and boxes["<blame>, 0.5"].x1 < boxes["not"].x0
+    assert abs(boxes["praise, 0.93"].y0 - boxes["fine"].y0) < 8
+    assert abs(boxes["fine"].x0 - boxes["not"].x0) < 8
+    assert boxes["all"].x1 <= figure.bbox.x1
+    wide = viz.highlight_text(["considerably"] * 20, noise(20), "figure")
+    sizes = [each.get_size_inches()[0] for each in (plain, figure, wide)]
+    assert sizes[0] < 3.5 and sizes[0] <= sizes[1] < sizes[2] <= 8
+    with pytest.raises(ValueError, match="labels holds 1 strings; expected 2"):
+        viz.highlight_text(tokens, scores, labels="one")
+
+
 def test_long_texts_wrap_inside_the_figure():
     tokens = ["word", "a", "considerably"] * 40
     figure = viz.highlight_text(tokens, noise(120), "figure")

@@ -97,6 +97,7 @@ def heatmap(
     *,
     titles: str | Sequence[str] | None = None,
     clip_above: float = 99.9,
+    scale: str = "all",
     cmap: str | Colormap = figures.CMAP,
     ax: Axes | Sequence[Axes] | None = None,
 ) -> FigureBase:
@@ -104,7 +105,7 @@ def heatmap(
 
     Args:
       attribution: shape `[H, W]`, `[H, W, C]`, `[B, H, W]` or `[B, H, W, C]`. A batch becomes a
-        row of maps on one scale.
+        row of maps.
       image: the image, or batch of images, of the same height and width; a single image serves
         the whole batch. A light grey print of it shows through: attributions tint it, the more the
         larger they are, and the dark ends of `cmap` are left out.
@@ -112,6 +113,7 @@ def heatmap(
       clip_above: percentage in [0, 100]. The scale ends at the value above which the remaining
         share of the total absolute attribution lies, so that a few extreme pixels do not make the
         map pale. 100 shows the full range. Pointed ends of the colour bar tell what was clipped.
+      scale: `"all"`: one scale for all maps. `"each"`: every map has its own, from -1 to 1.
       cmap: a diverging Matplotlib colour map.
       ax: axes to draw in, one per map, instead of a new figure.
 
@@ -119,7 +121,8 @@ def heatmap(
       The figure.
 
     Raises:
-      ValueError: shapes or counts do not match, `clip_above` is no percentage, unknown `cmap`.
+      ValueError: shapes or counts do not match, `clip_above` is no percentage, unknown `cmap` or
+        `scale`.
       TypeError: arrays do not hold real numbers, or an argument is of another type.
 
     >>> figure = heatmap([[1.0, -2.0], [0.0, 4.0]], clip_above=100)
@@ -132,7 +135,12 @@ def heatmap(
         images, columns = checks.image_and_columns(image, attribution)
         maps = np.concatenate(columns)
     titles = checks.titles(titles, len(maps))
-    mappable = figures.symmetric(maps, cmap, clip_above)
+    own_scales = checks.choice("scale", scale, {"all": False, "each": True})
+    mappable, unit = figures.symmetric(maps, cmap, clip_above), "attribution"
+    if own_scales:
+        ends = [figures.symmetric(values, cmap, clip_above).norm.vmax for values in maps]
+        maps, unit = maps / np.reshape(ends, [-1, 1, 1]), "share of the map's scale"
+        mappable.set_clim(-1, 1)
     if image is not None:
         lighter = ListedColormap(mappable.cmap(np.linspace(0.2, 0.8, 256)), "lighter")
         mappable = ScalarMappable(mappable.norm, lighter.with_extremes(bad=figures.NOT_FINITE))
@@ -142,7 +150,7 @@ def heatmap(
         if image is not None:
             panel.imshow(_tinted(images[index % len(images)], values, mappable))
     figures.headings(axes.flat, titles, width, own)
-    figures.colour_bar(fig, axes, mappable, maps)
+    figures.colour_bar(fig, axes, mappable, maps, unit)
     figures.legend(fig, axes, figures.remarks(maps), own)
     if own:
         figures.trim(fig)

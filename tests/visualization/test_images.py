@@ -64,6 +64,22 @@ def test_a_map_may_have_a_scale_of_its_column_or_its_own():
     assert not shown(zero, 1).any()
 
 
+def test_maps_of_a_heatmap_may_have_scales_of_their_own():
+    maps = noise(2, 4, 6) * np.array([1, 1000])[:, None, None]
+    figure = viz.heatmap(maps, scale="each", clip_above=100)
+    for index in range(2):
+        np.testing.assert_allclose(shown(figure, index), maps[index] / np.abs(maps[index]).max())
+        assert figure.axes[index].images[0].get_clim() == (-1, 1)
+    assert "share" in figure.axes[2].get_ylabel()
+    clipped = viz.heatmap([[50.0, -30.0, 20.0]], scale="each", clip_above=20)
+    np.testing.assert_allclose(shown(clipped, 0), [[5 / 3, -1, 2 / 3]])
+    assert clipped.axes[1]._colorbar.extend == "both"
+    printed = viz.heatmap(maps, np.ones([4, 6]), scale="each", clip_above=100)
+    for index in range(2):  # the largest is as strongly coloured in both maps
+        row, column = np.unravel_index(np.abs(maps[index]).argmax(), [4, 6])
+        assert np.ptp(at(printed, printed.axes[index], row, column)) > 0.5
+
+
 def test_a_grid_has_labels_for_rows_and_notes_below_pictures():
     samples, notes = np.ones([2, 4, 4]), [["a", "b"], ["c", ""]]
     figure = viz.attribution_grid(samples, samples, labels=["first", "second"], notes=notes)

@@ -192,7 +192,8 @@ def judge(case, tolerance, options):
     oracle = GRID[place] if place < len(GRID) else None
     result = {"title": case.title, "tolerance": tolerance, "errors": errors, "steps": steps, "oracle": oracle}
     if oracle and not options.fast:
-        times = measure.interleaved({"ours": run, "oracle": case.build(num_steps=oracle)}, 5)
+        functions = {"ours": run, "oracle": case.build(num_steps=oracle)}
+        times = measure.interleaved(functions, 3, budget=20)
         result["cost"] = times["ours"] / times["oracle"]
     return result
 

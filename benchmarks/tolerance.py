@@ -260,18 +260,26 @@ def main():
             measure.progress(f"{case.title}, {tolerance:.1%}")
             results.append(judge(case, tolerance, options))
         measure.progress(table(results[-len(TOLERANCES) :]))
+        if options.publish:
+            publish(results, options)
+    print(report(results, options))
+
+
+def report(results, options):
     ratios = np.concatenate([r["errors"] / r["tolerance"] for r in results])
     costs = [r["cost"] for r in results if "cost" in r]
-    report = f"{options.rows} rows, {measure.machine()}.\n\n{table(results)}\n\nOf {len(ratios):,} rows, "
-    report += f"{np.mean(ratios <= 1):.1%} are within the tolerance; the largest error is {ratios.max():.2f} "
-    report += "times it."
+    text = f"{options.rows} rows, {measure.machine()}.\n\n{table(results)}\n\nOf {len(ratios):,} rows, "
+    text += f"{np.mean(ratios <= 1):.1%} are within the tolerance; the largest error is {ratios.max():.2f} "
+    text += "times it."
     if costs:
-        report += f" Time over that of the fewest steps for all rows: {np.median(costs):.1f} in the median."
-    print(report)
-    if options.publish:
-        docs = measure.ROOT / "docs"
-        (docs / "tolerance.md").write_text(f"# Tolerances asked for, and errors\n\n{report}\n")
-        picture(results[: len(options.networks) * len(TOLERANCES)], docs / "tolerance.png")
+        text += f" Time over that of the fewest steps for all rows: {np.median(costs):.1f} in the median."
+    return text
+
+
+def publish(results, options):
+    docs = measure.ROOT / "docs"
+    (docs / "tolerance.md").write_text(f"# Tolerances asked for, and errors\n\n{report(results, options)}\n")
+    picture(results[: len(options.networks) * len(TOLERANCES)], docs / "tolerance.png")
 
 
 if __name__ == "__main__":

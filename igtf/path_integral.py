@@ -31,7 +31,7 @@ class PathIntegral:
         self.levels = levels.smooth() if nested and self.auto and self.method == "gausslegendre" else levels
         self.nested = nested and self.levels.nests  # whether sums of one level are part of the next one's
         self.secant = self.method == "secant"
-        starts = flat_baselines(function, structure, subgraph.xs, baselines)
+        self.starts = flat_baselines(function, structure, subgraph.xs, baselines)
         self.strict = max_rows is not None
         self.limit = self._row_limit(function, max_rows, outputs)
         if levels.several and not subgraph.loopable:
@@ -40,7 +40,6 @@ class PathIntegral:
                 f"{function}: an error was asked for, or a tolerance, expected ops that a tf.while_loop can "
                 f"hold: op {loop.name!r} ({loop.type}) is none. Compare with another number of steps."
             )
-        self.starts = starts
         # Rows that need no more steps leave, where nothing holds how many there are.
         self.sized = subgraph.rows is not None or compiles_with_xla()
         self.leaving = subgraph.aligned and subgraph.stackable and not self.sized

@@ -42,7 +42,7 @@ class Points:
         points_only = levels.method if nested else points_only
         self.rules = points_only and levels.rules(points_only, nested)
         self.rule = self.rules and self.rules[-1]
-        self.edges = None if self.rules is None or nested else _edges(*self.rule)
+        self.level = None  # of which these are the points; None if it is the last
         self.density, self.map, self.switching = None, None, None
         if subgraph.aligned and (self.secant or self.graded):
             self._find()
@@ -50,14 +50,11 @@ class Points:
     def at(self, level, path, rows=None):
         """The points of a level, an index of their numbers (a tensor); of some rows, on their path."""
         part = copy.copy(self)
-        part.path = path
-        part.steps = tf.constant(self.levels.counts)[level]
+        part.path, part.level = path, level
+        counts = [len(nodes) for nodes, _ in self.rules] if self.rules else self.levels.counts
+        part.steps = tf.constant(counts)[level]
         if self.rules:
-            longest = max(len(nodes) for nodes, _ in self.rules)
-            part.rule = [_table(columns, longest, path.dtype)[level] for columns in zip(*self.rules)]
-            if not self.nested:
-                part.edges = _table([_edges(*rule) for rule in self.rules], longest + 1, path.dtype)[level]
-            part.steps = tf.constant([len(nodes) for nodes, _ in self.rules])[level]
+            part.rule = [_table(columns, path.dtype)[level] for columns in zip(*self.rules)]
         if self.map is not None:
             total = self.map["total"]
             total = tf.transpose(total)[:, None] if self.nested else total[:, level]
@@ -97,8 +94,9 @@ class Points:
 
     def intervals(self, index, size):
         """Start and end of the interval that each step of a gradient rule stands for."""
+        table = _table([_edges(*rule) for rule in self.rules], self.path.dtype)
         at = tf.minimum(index * size + tf.range(size + 1), self.steps)
-        edges, _ = self._mapped(tf.gather(tf.convert_to_tensor(self.edges, self.path.dtype), at))
+        edges, _ = self._mapped(tf.gather(table[-1 if self.level is None else self.level], at))
         return tuple(edge[:-1] for edge in edges), tuple(edge[1:] for edge in edges)
 
     def _find(self):
@@ -187,12 +185,11 @@ class Points:
 
     def _evening_map(self, share):
         """For each row, the map of the path under which its density is most even, `[B]` tensors."""
+        maps, dtype = _maps(self.bins, self.steps), share.dtype
+        best = tf.argmin(tf.matmul(share, tf.constant(maps.costs, dtype)), axis=1)
         rule = "fejer" if self.nested else "gausslegendre"
-        maps, dtype = [_maps(self.bins, count, rule) for count in self.levels.counts], share.dtype
-        best = tf.argmin(tf.matmul(share, tf.constant(maps[-1].costs, dtype)), axis=1)
-        found = maps[-1].rows
-        if self.levels.several:
-            found = dict(found, total=np.stack([one.rows["total"] for one in maps], 1))
+        total = [_total(maps.rows, count, rule) for count in self.levels.counts]
+        found = dict(maps.rows, total=np.stack(total, 1) if self.levels.several else total[0])
         return {name: tf.gather(tf.constant(values, dtype), best) for name, values in found.items()}
 
     def _mapped(self, nodes):
@@ -241,7 +238,7 @@ def _bins(probes, tails):
 
 
 @functools.lru_cache(maxsize=16)
-def _maps(bins, steps, rule):
+def _maps(bins, steps):
     """The maps that a row can choose from, and what each costs: `[bins, maps]`.
 
     The cost of a map is the mean, over the density, of minus the logarithm of how many nodes of the rule
@@ -268,21 +265,27 @@ def _maps(bins, steps, rule):
     rows = {name: np.append(rows[name], window[name]) for name in rows}
     rows["high"] = np.append(high, window["low"] + rate)
     span = rows["high"] - rows["low"]
-
-    def sloped(node):
-        return rows["line"] + rows["width"] * np.cosh(rows["low"] + span * node) * span
-
     grid = np.linspace(0, 1, 2001)[:, None]
     way = rows["center"] + rows["line"] * grid + rows["width"] * np.sinh(rows["low"] + span * grid)
-    slopes = np.log(sloped(grid))
+    slopes = np.log(_slopes(rows, grid))
     windows = range(len(center), len(span))
     dense = np.stack([np.interp(middle_low[:, 0], way[:, i], slopes[:, i]) for i in windows], 1)
     costs = np.concatenate([costs, dense + BENT_COST * rate / steps], 1)
-    total = np.ones(len(span))
-    if steps <= 1024:  # a constant then has its integral to the last bit; with more, it has anyway
-        nodes, weights = rule_of(steps, rule)
-        total = weights @ sloped(nodes[:, None])
-    return Maps(costs, dict(rows, even=np.arange(len(span)) == 0, total=total))
+    return Maps(costs, dict(rows, even=np.arange(len(span)) == 0))
+
+
+def _slopes(rows, nodes):
+    """Of each map at nodes `[P, 1]`, `[P, maps]`."""
+    span = rows["high"] - rows["low"]
+    return rows["line"] + rows["width"] * np.cosh(rows["low"] + span * nodes) * span
+
+
+def _total(rows, steps, rule):
+    """What a constant has as its integral under each map, `[maps]`; with more steps it has 1 anyway."""
+    if steps > 1024:
+        return np.ones(len(rows["low"]))
+    nodes, weights = rule_of(steps, rule)
+    return weights @ _slopes(rows, nodes[:, None])
 
 
 class Maps(NamedTuple):
@@ -308,9 +311,9 @@ def _edges(nodes, weights):
     return np.concatenate([[0], np.cumsum(weights)[:-1], [1]])
 
 
-def _table(columns, longest, dtype):
-    """Arrays `[..., up to longest]` as one `[arrays, ..., longest]`, filled up by their last entries."""
-    full = []
+def _table(columns, dtype):
+    """Arrays `[..., P]` as one `[arrays, ..., longest P]`, filled up by their last entries."""
+    longest, full = max(column.shape[-1] for column in columns), []
     for column in columns:
         more = [(0, 0)] * (column.ndim - 1) + [(0, longest - column.shape[-1])]
         full.append(np.pad(column, more, "edge"))

@@ -5,6 +5,7 @@ import inspect
 import igtf.methods as methods
 from igtf.attributions import integrated_gradients, integrated_jacobian, layer_conductance
 from igtf.explainer.arrays import expected, listed
+from igtf.levels import METHODS as RULES
 from igtf.levels import MOST_STEPS, STEPS
 
 __all__ = ["COMPLETE", "METHODS", "Method"]
@@ -15,12 +16,6 @@ METHODS = {
     "layer_conductance": layer_conductance,
     **{name: getattr(methods, name) for name in methods.__all__},
 }
-RULES = (
-    "auto",
-    "secant",
-    "gausslegendre",
-    *(f"riemann_{r}" for r in ("left", "right", "middle", "trapezoid")),
-)
 # Those whose attributions sum to F(x) - F(baseline).
 COMPLETE = ("integrated_gradients", "layer_conductance", "deeplift", "shapley_value_sampling")
 # Those that take steps.

@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from igtf.arithmetic import right_pad
+from igtf.adaptation import sketch
+from igtf.arithmetic import right_pad, safe_ratio
 from igtf.backpropagation import reverse
 from igtf.intervals import Intervals, pair_ends
 from igtf.replay import replay_ops
@@ -74,10 +75,32 @@ class Block:
         grads = tf.gradients(ys, at, grad_ys=seeds, stop_gradients=at)
         return [None if g is None else tf.convert_to_tensor(g) for g in grads]
 
-    def sums(self, seeds, targets):
-        """Per target, the sum over the steps of its adjoint, `[B, ...]` or None."""
-        grads = self.adjoints(seeds, targets)
-        return [None if g is None else add_steps(g, self.integral.per_block) for g in grads]
+    def sums(self, seeds, targets, column=0):
+        """Per target, the sum over the steps of its adjoint, `[B, ...]` or None; then `slopes` of them."""
+        integral, grads = self.integral, self.adjoints(seeds, targets)
+        sums = [None if g is None else add_steps(g, integral.per_block) for g in grads]
+        return sums + self.slopes(grads, integral.path.change, integral.steps, column)
+
+    def slopes(self, parts, times, scale=1, column=0):
+        """What each step adds to sums of contributions, by its width: `[longest, B, SKETCHES]` in a list.
+
+        Nothing, unless points follow. The contributions are `parts`, `[K * B, ...]` or None each, `times`
+        `[B, ...]`, if these are given, and `scale` times as large.
+        """
+        integral, size, total = self.integral, self.integral.per_block, 0
+        if not integral.adapts:
+            return []
+        for number, part in enumerate(parts):
+            if part is not None:
+                start = 1009 * (number + column * len(parts))
+                total += sketch(split_rows(part, size), start, times and times[number])
+        at, steps = self.index * size + tf.range(size), integral.steps
+        width = self.weights[..., None] * tf.cast(scale, self.weights.dtype)
+        total = safe_ratio(total, tf.cast(width, total.dtype))
+        total = tf.where(at[:, None, None] < steps, total, 0)
+        longest = integral.levels.counts[-1]
+        shape = tf.concat([[longest], tf.shape(total)[1:]], 0)
+        return [tf.scatter_nd(tf.minimum(at, longest - 1)[:, None], tf.stop_gradient(total), shape)]
 
     def sums_of_levels(self, seeds, targets):
         """Likewise with the weights of every level, `[levels, B, ...]` or None; `seeds` have none."""

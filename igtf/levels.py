@@ -12,7 +12,7 @@ METHODS = ("auto", "secant", *QUADRATURES)
 STEPS = 50  # where nothing else is said
 MOST_STEPS = 640  # with a tolerance, where nothing else is said
 FEWEST = 5  # steps to begin with
-LONGEST_NEST = 10_000  # steps up to which the weights of all levels are part of the graph
+LONGEST = 10_000  # steps up to which something is kept of each of them: weights of all levels, slopes
 
 # rule -> how many times as many intervals the next rule has whose points are these and new ones, and how
 # many points there are beside those of the intervals.
@@ -32,10 +32,12 @@ class Levels:
       counts: the steps of each level, ascending ints; all that there is to do if it is one.
       tolerance: the relative error at which a row needs no further level.
       growth: of each level, how many times as fine as the one before it is.
+      adapt: whether the points of a level may follow what the one before met.
     """
 
-    def __init__(self, counts, tolerance, method):
+    def __init__(self, counts, tolerance, method, adapt=False):
         self.counts, self.tolerance, self.method = counts, tolerance, method
+        self.adapt = adapt and len(counts) > 1 and counts[-1] <= LONGEST
         fine = [count - NESTED.get(method, (2, 0))[1] for count in counts]
         self.growth = [2.0, *(after / before for before, after in zip(fine, fine[1:]))]
 
@@ -47,12 +49,12 @@ class Levels:
     def nests(self):
         """Whether the points of each level are points of the next one."""
         size, _ = NESTED.get(self.method, (0, 0))
-        short = self.counts[-1] <= LONGEST_NEST
+        short = self.counts[-1] <= LONGEST
         return self.several and short and all(growth == size for growth in self.growth[1:])
 
     def smooth(self):
         """The levels of a rule that converges like Gauss-Legendre, and whose points nest."""
-        if len(self.counts) < 3 or self.counts[-1] > LONGEST_NEST:
+        if len(self.counts) < 3 or self.counts[-1] > LONGEST:
             return self
         return Levels(_growing(self.counts[-1], "fejer"), self.tolerance, "fejer")
 
@@ -117,7 +119,7 @@ def find_levels(function, num_steps, method, tolerance, compare):
         )
     steps = check_steps(function, MOST_STEPS if num_steps is None else num_steps, method, METHODS)
     _check_two(function, steps, method, "a tolerance")
-    return Levels(_growing(steps, method), float(tolerance), method)
+    return Levels(_growing(steps, method), float(tolerance), method, adapt=True)
 
 
 def _growing(most, method):

@@ -5,10 +5,11 @@ import numbers
 
 import tensorflow as tf
 
+from igtf.adaptation import SKETCHES, followed
 from igtf.arithmetic import map_range, repeat
 from igtf.block import Block
 from igtf.op_types import LOOPLESS
-from igtf.path import Path
+from igtf.straight_path import Path
 from igtf.points import Points
 from igtf.replay import replay_ops
 from igtf.tensorflow_internals import compiles_with_xla
@@ -40,6 +41,7 @@ class PathIntegral:
                 f"{function}: an error was asked for, or a tolerance, expected ops that a tf.while_loop can "
                 f"hold: op {loop.name!r} ({loop.type}) is none. Compare with another number of steps."
             )
+        self.follows = levels.adapt and self.secant and outputs <= UNROLLED
         # Rows that need no more steps leave, where nothing holds how many there are.
         self.sized = subgraph.rows is not None or compiles_with_xla()
         self.leaving = subgraph.aligned and subgraph.stackable and not self.sized
@@ -50,6 +52,7 @@ class PathIntegral:
         # With shared ends, K steps take K + 1 points; where rows leave axis 0, two copies of K.
         self.shared = self.secant and self.subgraph.stacked
         self.points = Points(self.path, self.levels, self.method, self.auto, self.limit, self.nested)
+        self.adapts = self.follows and self.points.density is not None  # by slopes of its steps
         self._place(self.levels.counts[-1], inside=False)
 
     @property
@@ -63,11 +66,14 @@ class PathIntegral:
         self.steps, self.inside = steps, inside
         self.per_block = self._steps_per_block()
 
-    def at(self, level, rows=None):
-        """The integral with the steps of a level, an index of their numbers (a tensor), over some rows."""
+    def at(self, level, rows=None, density=None):
+        """The integral with the steps of a level, an index of their numbers (a tensor), over some rows.
+
+        Its points are placed by `density`, if that is given.
+        """
         part = copy.copy(self)
         part.path = self.path if rows is None else self.path.of_rows(rows)
-        part.points = self.points.at(level, part.path, rows)
+        part.points = self.points.at(level, part.path, rows, density)
         part._place(part.points.steps, inside=True)
         return part
 
@@ -119,13 +125,17 @@ class PathIntegral:
 
         def add(block):
             def column(c):
-                sums = block.sums(block.seeds([tf.one_hot(c, units)]), frontier)
-                return [self.zeros(t) if total is None else total for t, total in zip(frontier, sums)]
+                sums = block.sums(block.seeds([tf.one_hot(c, units)]), frontier, c)
+                sums[: len(frontier)] = [
+                    self.zeros(t) if total is None else total for t, total in zip(frontier, sums)
+                ]
+                return sums
 
             # The first one by itself: what the others can use again must lie outside their loop.
             if units <= UNROLLED:
-                columns = [column(c) for c in range(units)]
-                return [tf.stack(parts) for parts in zip(*columns)]
+                sums = list(zip(*[column(c) for c in range(units)]))
+                stacks = [tf.stack(parts) for parts in sums[: len(frontier)]]
+                return stacks + [tf.add_n(slopes) for slopes in sums[len(frontier) :]]
             first = column(0)
             rest = map_range(column, 1, units, first)
             return [tf.concat([f[None], r], 0) for f, r in zip(first, rest)]
@@ -144,10 +154,12 @@ class PathIntegral:
 
         def add(block):
             adjoints = block.adjoints(block.seeds(weights, weighted=False), layers)
-            return [
-                None if g is None else add_steps(widen(g) * widen(change), self.per_block)
+            parts = [
+                None if g is None else widen(g) * widen(change)
                 for g, change in zip(adjoints, block.changes(layers))
             ]
+            sums = [None if p is None else add_steps(p, self.per_block) for p in parts]
+            return sums + block.slopes(parts, None)
 
         return self._sum([self.zeros(t) for t in layers], add)
 
@@ -181,17 +193,27 @@ class PathIntegral:
         return restore_shape(tf.zeros(shape, wide_dtype(tensor.dtype)), static)
 
     def _sum(self, zeros, add):
-        """The sum over blocks of what `add(block)` returns, in constant memory."""
-        size = self.per_block
+        """The sum over blocks of what `add(block)` returns, in constant memory; slopes are kept aside."""
+        sums, size = len(zeros), self.per_block
+        if self.adapts:
+            shape = [self.levels.counts[-1], self.subgraph.rows, SKETCHES]
+            full = tf.zeros([shape[0], self.path.batch, SKETCHES], self.path.dtype)
+            zeros = [*zeros, restore_shape(full, shape)]
         blocks = -(-self.steps // size)
         if isinstance(blocks, int) and (blocks == 1 or not self.subgraph.loopable):
             totals = zeros
             for i in range(blocks):
                 with tf.control_dependencies(totals if i else []):
                     totals = _add_all(totals, add(Block(self, i)))
-            return totals
+        else:
+            totals = repeat(blocks, lambda i, *totals: _add_all(totals, add(Block(self, i))), zeros)
+        self.slopes = totals[sums:]
+        return totals[:sums]
 
-        return repeat(blocks, lambda i, *totals: _add_all(totals, add(Block(self, i))), zeros)
+    def followed(self):
+        """The density of the next level's points, by the slopes that the sum over this one's steps met."""
+        points = self.points
+        return followed(points.probed, points.density, self.slopes[0], self.steps)
 
     def _pull_back(self, sums, units=None):
         """From the frontier to `xs`, once: the frontier is affine in `xs`."""

@@ -24,6 +24,7 @@ class Points:
 
     Attributes:
       density: `[B, bins + 1]`, the share of secant's points up to each bin of the path; None if even.
+      probed: what of it the probes say, where the density has followed the steps of other levels.
       map: what `auto` takes the nodes of Gauss-Legendre through; None where they stay as they are.
       switching: `[B]`, the rows that take secant's points; None if all of them do.
       steps: how many there are, and `rule`, the nodes and weights of points alone, of the last level.
@@ -43,13 +44,14 @@ class Points:
         self.rules = points_only and levels.rules(points_only, nested)
         self.rule = self.rules and self.rules[-1]
         self.level = None  # of which these are the points; None if it is the last
-        self.density, self.map, self.switching = None, None, None
+        self.density, self.probed, self.map, self.switching = None, None, None, None
         if subgraph.aligned and (self.secant or self.graded):
             self._find()
 
-    def at(self, level, path, rows=None):
+    def at(self, level, path, rows=None, density=None):
         """The points of a level, an index of their numbers (a tensor); of some rows, on their path."""
         part = copy.copy(self)
+        density = self.density if density is None else density
         part.path, part.level = path, level
         counts = [len(nodes) for nodes, _ in self.rules] if self.rules else self.levels.counts
         part.steps = tf.constant(counts)[level]
@@ -60,9 +62,10 @@ class Points:
             total = tf.transpose(total)[:, None] if self.nested else total[:, level]
             part.map = dict(self.map, total=total)
         if rows is not None:
-            found = self.density, self.switching
-            part.density, part.switching = (None if t is None else tf.gather(t, rows) for t in found)
+            found = density, self.density, self.switching
+            density, part.probed, part.switching = (None if t is None else tf.gather(t, rows) for t in found)
             part.map = part.map and {n: tf.gather(t, rows, axis=-1) for n, t in part.map.items()}
+        part.density = density
         return part
 
     def of_block(self, index, size):
@@ -135,7 +138,7 @@ class Points:
         if self.secant:
             share = self._share(seen, seen.get("switches"), seen.get("softmaxes"))
             edges = tf.concat([tf.zeros_like(share[:, :1]), tf.cumsum(share, axis=1)], 1)
-            self.density = tf.stop_gradient(edges)
+            self.density = self.probed = tf.stop_gradient(edges)
         if seen.get("outputs"):
             self.map = self._evening_map(tf.stop_gradient(self._share(seen, None, seen["outputs"])))
 

@@ -56,6 +56,7 @@ def _by_levels(integral, compute, weights, units, targets):
         return restore_shape(tf.zeros(shape, wide_dtype(target.dtype)), static)
 
     def step(level, errors, gaps, taken, *results):
+        *results, density = results if integral.adapts else (*results, None)
         active = _unfinished(errors, levels.tolerance)
         index = tf.where(active)[:, 0] if integral.leaving else None
 
@@ -68,7 +69,8 @@ def _by_levels(integral, compute, weights, units, targets):
                 return tf.where(right_pad(active[None], old)[0], new, old)
             return tf.tensor_scatter_nd_update(old, index[:, None], new)
 
-        found = compute(integral.at(level, index), [take(weight) for weight in weights])
+        part = integral.at(level, index, density)
+        found = compute(part, [take(weight) for weight in weights])
         old, new = [take(result) for result in results], found
         if integral.nested:
             found = [o + n for o, n in zip(old, new)]
@@ -79,18 +81,23 @@ def _by_levels(integral, compute, weights, units, targets):
         jumps = jumps if units is None or jumps.shape.rank == 0 else jumps[:, None]
         error = estimate(level, gap, take(gaps), jumps)
         now = tf.fill(tf.shape(error)[:1], level)
-        return [put(*pair) for pair in zip([errors, gaps, taken, *results], [error, gap, now, *found])]
+        before, after = [errors, gaps, taken, *results], [error, gap, now, *found]
+        if integral.adapts:
+            before, after = [*before, density], [*after, part.followed()]
+        return [put(*pair) for pair in zip(before, after)]
 
     per_output = rows if units is None else tf.concat([rows, [units]], 0)
     start = [tf.fill(per_output, tf.constant(float("inf"), dtype)), tf.zeros(per_output, dtype)]
     start = [restore_shape(t, _leading(targets[0].shape, units)) for t in start]
     start.append(restore_shape(tf.zeros(rows, tf.int32), targets[0].shape[:1]))
+    start += map(zeros, targets)
     errors, _, taken, *results = repeat(
         len(levels.counts),
         step,
-        [*start, *map(zeros, targets)],
+        [*start, integral.points.density] if integral.adapts else start,
         lambda errors, *_: tf.reduce_any(_unfinished(errors, levels.tolerance)),
     )
+    results = results[: len(targets)]
     if integral.nested:
         results = [tf.gather(result, taken, batch_dims=1) for result in results]
     return errors, tf.gather(counts, taken), results

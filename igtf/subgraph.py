@@ -55,18 +55,20 @@ class Subgraph:
       aligned: True if the rows of `ys` are those of `xs`, so that each may have points of its own.
     """
 
-    def __init__(self, function, ys, xs, per_row, through=(), explain=True):
+    def __init__(self, function, ys, xs, per_row, through=(), explain=True, led=(), held=()):
         self.function = function
         self.xs = flat_inputs(function, "xs", xs, floating=explain)
         self.ys = flat_outputs(function, ys, explain)
         self.layers = list(through)
+        self.led = list(led)  # tensors known to have one entry per row
         self.repeated = {}  # row_inputs as checked in the run
-        self.held = {}  # ref() -> a tensor (a random draw, a switch), and what is read instead at every step
+        # ref() -> a tensor (a random draw, a switch), and what is read instead at every step
+        self.held = {t.ref(): (t, t) for t in held}
         self.switches = {}  # ref() -> what keeps a branch that would mix rows from being taken
         self.rows = next((t.shape.as_list()[0] for t in self.xs if t.shape.rank), None)
         self._inline_calls()
         self._find_row_inputs(per_row)
-        self.ops = ops_between(self.ys + self.layers, self.xs + self.row_inputs)
+        self.ops = ops_between(self.ys + self.layers, self.xs + self.beside)
         self._refuse_frames()
         self.varying = find_varying(self.ops, self.xs)
         self.follow_rows(strict=explain)
@@ -111,12 +113,13 @@ class Subgraph:
         )
 
     def _find_row_inputs(self, per_row):
-        ops = ops_between(self.ys + self.layers, self.xs)
-        inside = {x.ref() for x in self.xs} | {out.ref() for op in ops for out in op.outputs}
-        edge = [t for op in ops for t in op.inputs if t.ref() not in inside]
-        found = row_inputs_above(edge, self.xs, self.rows)
+        self.row_inputs = self.led
         if per_row is None:
-            self.row_inputs = found
+            known = self.xs + self.beside
+            ops = ops_between(self.ys + self.layers, self.xs)
+            inside = {t.ref() for t in known} | {out.ref() for op in ops for out in op.outputs}
+            edge = [t for op in ops for t in op.inputs if t.ref() not in inside]
+            self.row_inputs = self.led + row_inputs_above(edge, known, self.rows)
             return
         if not isinstance(per_row, (list, tuple)):
             raise TypeError(
@@ -132,17 +135,16 @@ class Subgraph:
                     f"{self.function}: per_row holds {tensor.name!r} of shape {tensor.shape}, "
                     f"expected [B, ...] with the batch size of xs, {self.xs[0].shape}."
                 )
-        mine = {x.ref() for x in self.xs}
-        self.row_inputs = [t for t in per_row if t.ref() not in mine]
+        mine = {t.ref() for t in self.xs + self.beside}
+        self.row_inputs = self.led + [t for t in per_row if t.ref() not in mine]
 
     def _hold_random(self, beside):
         """Random draws: held for the run where all rows share them; off, for sure or in this run; refused.
 
         With `beside`, draws above the path that lead with the batch dimension count for dropout, too.
         """
-        inside = {t.ref() for op in self.ops for t in op.outputs} | {
-            t.ref() for t in self.xs + self.row_inputs
-        }
+        inside = {t.ref() for op in self.ops for t in op.outputs}
+        inside.update(t.ref() for t in self.xs + self.beside)
         edge = [t for op in self.ops for t in op.inputs if t.ref() not in inside]
         drawn = [op for op in self.ops if is_random(op)]
         if beside:

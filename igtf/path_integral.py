@@ -9,9 +9,9 @@ from igtf.adaptation import SKETCHES, followed
 from igtf.arithmetic import map_range, repeat
 from igtf.block import Block
 from igtf.op_types import LOOPLESS
-from igtf.straight_path import Path
 from igtf.points import Points
 from igtf.replay import replay_ops
+from igtf.straight_path import Path
 from igtf.tensorflow_internals import compiles_with_xla
 from integrated_gradients_tf import add_steps, flat_baselines, restore_shape, wide_dtype, widen
 

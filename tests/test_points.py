@@ -9,8 +9,8 @@ from shared_networks import NETWORKS, explain, inputs, mlp, weights
 import igtf as ig
 from igtf import probes
 from igtf.levels import Levels
-from igtf.straight_path import Path
 from igtf.points import Points
+from igtf.straight_path import Path
 from igtf.subgraph import Subgraph
 
 RANDOM = np.random.RandomState(7)

@@ -18,6 +18,7 @@ from integrated_gradients_tf import add_steps, flat_baselines, restore_shape, wi
 BLOCK_BYTES = 64 * 2**20  # activations of one block, by default
 SHORT = 10  # steps below which a block may be twice as large, as each takes a point more
 BLOCK_ROWS = 1600  # 50 steps of 32 rows
+TELLING = 10  # steps from which on their slopes tell where to put more
 UNROLLED = 16  # outputs of a jacobian whose backward passes are written out
 
 
@@ -213,7 +214,8 @@ class PathIntegral:
     def followed(self):
         """The density of the next level's points, by the slopes that the sum over this one's steps met."""
         points = self.points
-        return followed(points.probed, points.density, self.slopes[0], self.steps)
+        found = followed(points.probed, points.density, self.slopes[0], self.steps)
+        return tf.where(self.steps < TELLING, points.density, found)
 
     def _pull_back(self, sums, units=None):
         """From the frontier to `xs`, once: the frontier is affine in `xs`."""

@@ -22,6 +22,11 @@ from igtf.methods import (
     shapley_value_sampling,
     smoothgrad,
 )
+from igtf.paths import (
+    blur_integrated_gradients,
+    path_integrated_gradients,
+    sequential_integrated_gradients,
+)
 from igtf.replacement import graph_replace
 from integrated_gradients_tf import build_ig, linear_inpterpolation, linear_interpolation
 
@@ -29,6 +34,7 @@ __all__ = [
     "Explainer",
     "attribution_error",
     "backpropagate",
+    "blur_integrated_gradients",
     "build_ig",
     "convergence_delta",
     "deeplift",
@@ -43,7 +49,9 @@ __all__ = [
     "linear_interpolation",
     "occlusion",
     "path_gradients",
+    "path_integrated_gradients",
     "saliency",
+    "sequential_integrated_gradients",
     "shapley_value_sampling",
     "smoothgrad",
 ]

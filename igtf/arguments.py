@@ -1,5 +1,7 @@
 """Checks of what the users of the package pass, beside those of `integrated_gradients_tf`."""
 
+import numbers
+
 import tensorflow as tf
 
 from integrated_gradients_tf import check_structure, check_tensor
@@ -53,3 +55,7 @@ def output_weight(function, y, weight):
             f"{y.name!r}: one weight per entry, such as tf.one_hot(classes, {y.shape[-1:]})."
         )
     return weight
+
+
+def is_int(value):
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

@@ -1,10 +1,8 @@
 """What the methods share: their checks, the network once more as a score, draws and loops."""
 
-import numbers
-
 import tensorflow as tf
 
-from igtf.arguments import flat_grad_ys, flat_outputs
+from igtf.arguments import flat_grad_ys, flat_outputs, is_int
 from igtf.arithmetic import sum_features
 from igtf.subgraph import Subgraph
 from igtf.traversal import unconnected_message
@@ -95,7 +93,3 @@ def positive(function, argument, value):
     if not is_int(value) or value < 1:
         raise ValueError(f"{function}: {argument} is {value!r}, expected a positive int, such as 10.")
     return int(value)
-
-
-def is_int(value):
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

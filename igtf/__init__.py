@@ -12,6 +12,7 @@ from igtf.attributions import (
 )
 from igtf.backpropagation import backpropagate
 from igtf.convergence import attribution_error, convergence_delta
+from igtf.guided import guided_integrated_gradients
 from igtf.methods import (
     deeplift,
     epsilon_lrp,
@@ -42,6 +43,7 @@ __all__ = [
     "expected_gradients",
     "gradient_times_input",
     "graph_replace",
+    "guided_integrated_gradients",
     "integrated_gradients",
     "integrated_jacobian",
     "layer_conductance",

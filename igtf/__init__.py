@@ -7,10 +7,10 @@
 from igtf.attributions import (
     integrated_gradients,
     integrated_jacobian,
-    layer_conductance,
     path_gradients,
 )
 from igtf.backpropagation import backpropagate
+from igtf.conductance import layer_conductance, neuron_conductance
 from igtf.convergence import attribution_error, convergence_delta
 from igtf.guided import guided_integrated_gradients
 from igtf.methods import (
@@ -49,6 +49,7 @@ __all__ = [
     "layer_conductance",
     "linear_inpterpolation",
     "linear_interpolation",
+    "neuron_conductance",
     "occlusion",
     "path_gradients",
     "path_integrated_gradients",

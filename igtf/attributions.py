@@ -4,7 +4,6 @@ The public graph builders, from the checks of what came in to the tensors that g
 walked in `path_integral`. Shapes below: `B` rows in a batch, `S` = `num_steps`, `...` the feature
 dimensions. Rows are independent of one another."""
 
-import itertools
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -16,7 +15,6 @@ from igtf.op_types import LOOPLESS
 from igtf.path_integral import PathIntegral
 from igtf.refinement import refine
 from igtf.subgraph import Subgraph
-from igtf.traversal import find_varying, ops_between, unconnected_message
 from integrated_gradients_tf import (
     Baselines,
     Tensors,
@@ -25,7 +23,6 @@ from integrated_gradients_tf import (
     check_steps,
     describe,
     flat_baselines,
-    flat_inputs,
     point_between,
     quadrature,
     restore_shape,
@@ -128,7 +125,7 @@ def integrated_gradients(
         levels = find_levels(function, num_steps, method, tolerance, return_error)
         integral = PathIntegral(subgraph, xs, baselines, levels, max_rows, nested=True)
         weights = flat_grad_ys(function, subgraph, ys, grad_ys)
-        return _packed(xs, refine(integral, PathIntegral.attributions, weights), return_error)
+        return packed(xs, refine(integral, PathIntegral.attributions, weights), return_error)
 
 
 @as_it_is
@@ -178,75 +175,7 @@ def integrated_jacobian(
         levels = find_levels(function, num_steps, method, tolerance, return_error)
         integral = PathIntegral(subgraph, xs, baselines, levels, max_rows, outputs=units)
         found = refine(integral, lambda part, _: part.jacobian(), [None], units)
-        return _packed(xs, found, return_error)
-
-
-@as_it_is
-def layer_conductance(
-    ys: Tensors,
-    layer: Tensors,
-    xs: Tensors,
-    baselines: Baselines = None,
-    num_steps: int | None = None,
-    method: str = "auto",
-    grad_ys: Tensors | None = None,
-    per_row: Sequence[tf.Tensor] | None = None,
-    max_rows: int | None = None,
-    tolerance: float | None = None,
-    return_error: bool = False,
-    name: str = "layer_conductance",
-) -> Tensors:
-    """Importance of hidden units along the path of the INPUT from its baseline.
-
-    Conductance of Dhamdhere, Sundararajan and Yan, https://arxiv.org/abs/1805.12233, as the sum over
-    `S` intervals of adjoint_k * (h_{k+1} - h_k), where h_k are the layer's activations on the path.
-    (`integrated_gradients(ys, layer)` follows the straight path of the layer's own activations.)
-
-    Args:
-      ys: tensor `[B]` or `[B, ...]`, or a structure; entries beyond axis 0 are summed.
-      layer: hidden tensor `[B, ...]` computed from `xs`, or a list, tuple or dict of such. Of one that
-        another is computed from, what goes around the other counts.
-      xs, baselines, num_steps, method, grad_ys, per_row, max_rows, tolerance, return_error: as for
-        `integrated_gradients`.
-      name: name scope of the nodes.
-
-    Returns:
-      The conductances, in the shape and structure of `layer`. They sum to F(x) - F(baseline) when
-      every path from `xs` to `ys` passes through `layer`: exactly for `"secant"`, in the limit of
-      many steps for the others.
-
-    Raises:
-      TypeError, ValueError: as `integrated_gradients`; ValueError also if `layer` does not depend on
-        `xs`, or one of several intervals another off from `ys` (call once for each).
-
-    >>> @tf.function
-    ... def f(x):
-    ...     h = tf.nn.relu(x)
-    ...     return layer_conductance(tf.reduce_sum(2 * h, axis=1), h, x)
-    >>> f(tf.constant([[3.0, -2.0]])).numpy().round(4).tolist()
-    [[6.0, 0.0]]
-    """
-    function = "layer_conductance"
-    layers = flat_inputs(function, "layer", layer)
-    with tf.name_scope(name):
-        subgraph = Subgraph(function, ys, xs, per_row, through=layers)
-        for tensor, given in zip(subgraph.layers, layers):
-            if tensor.ref() not in subgraph.varying:
-                raise ValueError(unconnected_message(function, [given], subgraph.xs, "layer"))
-        met = {t.ref() for op in ops_between(subgraph.ys, subgraph.layers) for t in op.inputs}
-        met.update(y.ref() for y in subgraph.ys)
-        for (first, one), (second, other) in itertools.permutations(zip(layers, subgraph.layers), 2):
-            cut_off = one.ref() not in met and other.ref() in find_varying(ops_between([other], [one]), [one])
-            if cut_off or one is other:
-                raise ValueError(
-                    f"{function}: layer has {second.name!r}, which is {first.name!r} again or all that ys "
-                    "has of it, expected tensors side by side, which share the change of ys between them. "
-                    f"Call {function} once for each."
-                )
-        levels = find_levels(function, num_steps, method, tolerance, return_error)
-        integral = PathIntegral(subgraph, xs, baselines, levels, max_rows)
-        weights = flat_grad_ys(function, subgraph, ys, grad_ys)
-        return _packed(layer, refine(integral, PathIntegral.conductances, weights), return_error)
+        return packed(xs, found, return_error)
 
 
 @as_it_is
@@ -318,7 +247,7 @@ def path_gradients(
     return tf.nest.pack_sequence_as(xs, grads), outputs, alphas
 
 
-def _packed(structure, found, return_error):
+def packed(structure, found, return_error):
     """What a builder returns of what `refine` found."""
     attributions, errors, steps = found
     packed = tf.nest.pack_sequence_as(structure, attributions)

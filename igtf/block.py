@@ -66,18 +66,19 @@ class Block:
             seeds.append(tf.reshape(full, with_features([size * rows], y)))
         return seeds
 
-    def adjoints(self, seeds, targets):
-        """Per target, the adjoint at every step, `[K * B, ...]` or None."""
-        ys, at = self._replayed(self.integral.subgraph.ys), self._replayed(targets)
+    def adjoints(self, seeds, targets, ys=None):
+        """Per target, the adjoint at every step, `[K * B, ...]` or None; `seeds` are those of `ys`."""
+        ys = self._replayed(self.integral.subgraph.ys if ys is None else ys)
+        at = self._replayed(targets)
         if self.integral.secant:
             parts = reverse(self.ends, ys, seeds, at, SECANT_RULES)
             return [tf.add_n(p) if p else None for p in parts]
         grads = tf.gradients(ys, at, grad_ys=seeds, stop_gradients=at)
         return [None if g is None else tf.convert_to_tensor(g) for g in grads]
 
-    def sums(self, seeds, targets, column=0):
+    def sums(self, seeds, targets, column=0, ys=None):
         """Per target, the sum over the steps of its adjoint, `[B, ...]` or None; then `slopes` of them."""
-        integral, grads = self.integral, self.adjoints(seeds, targets)
+        integral, grads = self.integral, self.adjoints(seeds, targets, ys)
         sums = [None if g is None else add_steps(g, integral.per_block) for g in grads]
         return sums + self.slopes(grads, integral.path.change, integral.steps, column)
 

@@ -193,6 +193,9 @@ OPAQUE = LOOPS | BRANCHES | LOOPLESS  # ops are within, or may not run
 SHAPES, LIKES = set(TYPES["shape"]), set(TYPES["like"])
 BARRIERS = SHAPES | LIKES | {"StopGradient"}
 BATCH_NORMS, INPUTS = TYPES["batch_norm"], TYPES["input"]
+# What shows entries of its first input and nothing else.
+VIEWS = {"StridedSlice", "Slice", "Reshape", "Squeeze", "ExpandDims", "Identity", "GatherV2", "GatherNd"}
+VIEWS |= {"Transpose", "Unpack", "SplitV"}
 UNKNOWN = -1  # the axis that carries the rows, where it cannot be followed
 FLOATS = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
 

@@ -13,7 +13,14 @@ from igtf.points import Points
 from igtf.replay import replay_ops
 from igtf.straight_path import Path
 from igtf.tensorflow_internals import compiles_with_xla
-from integrated_gradients_tf import add_steps, flat_baselines, restore_shape, wide_dtype, widen
+from integrated_gradients_tf import (
+    add_steps,
+    flat_baselines,
+    restore_shape,
+    split_rows,
+    wide_dtype,
+    widen,
+)
 
 BLOCK_BYTES = 64 * 2**20  # activations of one block, by default
 SHORT = 10  # steps below which a block may be twice as large, as each takes a point more
@@ -25,8 +32,11 @@ UNROLLED = 16  # outputs of a jacobian whose backward passes are written out
 class PathIntegral:
     """The path of a subgraph from its baselines to `xs`, in blocks of steps."""
 
-    def __init__(self, subgraph, structure, baselines, levels, max_rows, outputs=1, nested=False):
+    def __init__(
+        self, subgraph, structure, baselines, levels, max_rows, outputs=1, nested=False, explained=None
+    ):
         function, method = subgraph.function, levels.method
+        self.explained = explained or subgraph.layers or subgraph.xs  # what attributions are of
         self.subgraph = subgraph
         self.auto, self.method = method == "auto", _choose_method(subgraph, method, levels.several)
         nested = nested and subgraph.stackable and all(x.shape.rank for x in subgraph.xs)
@@ -163,6 +173,24 @@ class PathIntegral:
             return sums + block.slopes(parts, None)
 
         return self._sum([self.zeros(t) for t in layers], add)
+
+    def through_layer(self, *weights):
+        """The attributions to each of `xs` of what passes the entries of a layer.
+
+        `weights` are those of the outputs and, last, of the layer's entries, `[B, ...]`.
+        """
+        *weights, share = weights
+        frontier, layers = self.subgraph.frontier, self.subgraph.layers
+
+        def add(block):
+            (grad,) = block.adjoints(block.seeds(weights), layers)
+            if grad is None:
+                return [None] * len(frontier)
+            steps = split_rows(grad, self.per_block) * tf.cast(share, grad.dtype)
+            return block.sums([tf.reshape(steps, tf.shape(grad))], frontier, ys=layers)
+
+        sums = self._sum([self.zeros(t) for t in frontier], add)
+        return self._times_change(self._pull_back(sums))
 
     # Parts
 

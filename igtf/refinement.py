@@ -20,7 +20,7 @@ def refine(integral, compute, weights, units=None):
       integral: a `PathIntegral`.
       compute: what makes attributions of an integral and weights of the outputs: a method of it, in the place
         of which one for sums that go on is taken where points nest.
-      weights: one tensor or None per output.
+      weights: one tensor or None per output, and whatever else `compute` takes a row of for each.
       units: the number of columns if `compute` is the jacobian.
 
     Returns:
@@ -28,7 +28,7 @@ def refine(integral, compute, weights, units=None):
       errors, `[B]` or `[B, units]`; the steps taken, `[B]`. The last two are None if there is one level.
     """
     integral.start()
-    targets = integral.subgraph.layers or integral.subgraph.xs
+    targets = integral.explained
     if integral.levels.several:
         errors, steps, results = _by_levels(integral, compute, weights, units, targets)
     else:

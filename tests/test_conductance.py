@@ -138,3 +138,91 @@ def test_conductances_of_a_layer_and_the_next_do_not_count_a_path_twice(method):
 
     together, apart = as_graph(lambda x, b: build([x], [b]), xs + bs, True)
     assert_same(together, apart, 1e-12)
+
+
+class TestUnits:
+    """What inputs contribute through single units of a layer."""
+
+    @staticmethod
+    def layers(x):
+        hidden = tf.nn.relu(tf.nn.tanh(x @ W + BIAS) @ W2)
+        return hidden, tf.nn.softmax(hidden @ OUT)[:, 1]
+
+    @staticmethod
+    def expected(unit, steps=3000):
+        """The integral of the product of two gradients, one step after the other."""
+        total = 0.0
+
+        @tf.function
+        def product(point):
+            with tf.GradientTape(persistent=True) as tape:
+                tape.watch(point)
+                hidden, y = TestUnits.layers(point)
+                one = hidden[:, unit]
+            return tape.gradient(y, hidden)[:, unit, None] * tape.gradient(one, point)
+
+        for alpha, weight in midpoints(steps):
+            total = total + weight * product(tf.constant(BASELINE + alpha * (X - BASELINE))).numpy()
+        return total * (X - BASELINE)
+
+    @BATCHES
+    @pytest.mark.parametrize("method", ["auto", "gausslegendre"])
+    def test_it_is_the_product_of_both_gradients(self, method, static):
+        def build(x):
+            hidden, y = self.layers(x)
+            return [
+                ig.neuron_conductance(y, hidden[:, unit], x, BASELINE, 200, method, max_rows=30)
+                for unit in (0, 4)
+            ]
+
+        for unit, found in zip((0, 4), as_graph(build, [X], static)):
+            assert_close(found, self.expected(unit), 1e-3 if method == "auto" else 1e-2)
+
+    @pytest.mark.parametrize("method", ["secant", "gausslegendre"])
+    @pytest.mark.parametrize("which", [0, 1, 2])
+    def test_all_units_of_any_layer_together_give_integrated_gradients(self, method, which):
+        def build(x):
+            layers = TestLayers.layers(x)
+            h, y = (x @ W if which == 0 else layers[which]), layers[-1]
+            if which == 0:
+                y = tf.reduce_sum(tf.nn.relu(h) ** 2, 1)
+            units = [ig.neuron_conductance(y, h[:, i], x, BASELINE, 7, method) for i in range(6)]
+            whole = ig.neuron_conductance(y, h, x, BASELINE, 7, method)
+            return tf.add_n(units), whole, ig.integrated_gradients(y, x, BASELINE, 7, method)
+
+        units, whole, together = as_graph(build, [X], True)
+        assert_close(units, together, 1e-12)
+        assert_close(whole, together, 1e-12)
+
+    def test_over_the_inputs_it_is_the_conductance_of_the_unit(self):
+        def build(x):
+            hidden, y = self.layers(x)
+            units = [ig.neuron_conductance(y, hidden[:, i], x, BASELINE, 9, "secant") for i in range(6)]
+            layer = ig.layer_conductance(y, hidden, x, BASELINE, 9, "secant")
+            return tf.reduce_sum(tf.stack(units, 1), 2), layer
+
+        assert_close(*as_graph(build, [X], False), 1e-12)
+
+    def test_a_tolerance_is_kept_and_rows_that_leave_take_their_entries_with_them(self):
+        def build(x, number):
+            hidden, y = self.layers(x)
+            unit = tf.gather(hidden, number, batch_dims=1)
+            return ig.neuron_conductance(y, unit, x, BASELINE, tolerance=0.01, return_error=True)
+
+        number = np.array([1, 4, 5])
+        found, errors, _ = as_graph(build, [X, number], False)
+        assert (errors <= 0.01).all()
+        for row, unit in enumerate(number):
+            expected = self.expected(unit)[row]
+            assert np.abs(found[row] - expected).sum() <= 0.01 * np.abs(expected).sum()
+
+    def test_what_is_no_hidden_unit_is_refused(self):
+        def build(x, choose):
+            hidden, y = self.layers(x)
+            return ig.neuron_conductance(y, choose(x, hidden, y), x)
+
+        for choose in (lambda x, h, y: x[:, 0], lambda x, h, y: h[:, 0] * 2):
+            with pytest.raises(ValueError, match="expected entries of a hidden tensor"):
+                as_graph(lambda x, c=choose: build(x, c), [X], True)
+        with pytest.raises(TypeError, match="unit"):
+            as_graph(lambda x: build(x, lambda x, h, y: np.ones(3)), [X], True)

@@ -3,7 +3,8 @@
 import inspect
 
 import igtf.methods as methods
-from igtf.attributions import integrated_gradients, integrated_jacobian, layer_conductance
+from igtf.attributions import integrated_gradients, integrated_jacobian
+from igtf.conductance import layer_conductance
 from igtf.explainer.arrays import expected, listed
 from igtf.levels import METHODS as RULES
 from igtf.levels import MOST_STEPS, STEPS

@@ -13,6 +13,7 @@ from igtf.backpropagation import backpropagate
 from igtf.conductance import layer_conductance, neuron_conductance
 from igtf.convergence import attribution_error, convergence_delta
 from igtf.guided import guided_integrated_gradients
+from igtf.interactions import integrated_hessians
 from igtf.methods import (
     deeplift,
     epsilon_lrp,
@@ -45,6 +46,7 @@ __all__ = [
     "graph_replace",
     "guided_integrated_gradients",
     "integrated_gradients",
+    "integrated_hessians",
     "integrated_jacobian",
     "layer_conductance",
     "linear_inpterpolation",

@@ -64,6 +64,25 @@ def row_sum(tensor):
     return tf.reduce_sum(tensor, axis=-1, keepdims=True)
 
 
+class Features:
+    """The features of all of `xs` in one, `[B, features]`, and back."""
+
+    def __init__(self, xs, dtype):
+        self.xs, self.dtype = xs, dtype
+        self.sizes = [tf.reduce_prod(tf.shape(x)[1:]) for x in xs]
+
+    def together(self, tensors):
+        rows = tf.shape(self.xs[0])[0]
+        flat = [tf.reshape(tf.cast(t, self.dtype), [rows, size]) for t, size in zip(tensors, self.sizes)]
+        flat = [restore_shape(t, [x.shape[0], x.shape[1:].num_elements()]) for t, x in zip(flat, self.xs)]
+        return flat[0] if len(flat) == 1 else tf.concat(flat, 1)
+
+    def apart(self, flat):
+        parts = [flat] if len(self.xs) == 1 else tf.split(flat, self.sizes, axis=1, num=len(self.xs))
+        shaped = [tf.reshape(tf.cast(part, x.dtype), tf.shape(x)) for part, x in zip(parts, self.xs)]
+        return [restore_shape(part, x.shape) for part, x in zip(shaped, self.xs)]
+
+
 def repeat(times, step, values, going=None):
     """`step(i, *values)`, one after the other while `going(*values)`; only the last values are kept."""
     shapes = [value.shape for value in values]

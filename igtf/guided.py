@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from igtf.arguments import flat_grad_ys
-from igtf.arithmetic import repeat, safe_ratio
+from igtf.arithmetic import Features, repeat, safe_ratio
 from igtf.attributions import integrated_gradients
 from igtf.subgraph import Subgraph
-from integrated_gradients_tf import Baselines, Tensors, as_it_is, check_steps, flat_baselines, restore_shape
+from integrated_gradients_tf import Baselines, Tensors, as_it_is, check_steps, flat_baselines
 
 METHODS = ("secant", "riemann_left", "riemann_trapezoid")
 
@@ -69,23 +69,24 @@ def guided_integrated_gradients(
         starts = subgraph.full_baselines(flat_baselines(function, xs, subgraph.xs, baselines))
         subgraph.check_lengths()
         line = _Line(subgraph.xs, starts, fraction, max_dist)
+        together, apart = line.features.together, line.features.apart
 
         def gradient(point):
-            at = line.apart(point)
+            at = apart(point)
             grads = tf.gradients(subgraph.replay(at), at, weights, unconnected_gradients="zero")
-            return line.together(map(tf.convert_to_tensor, grads))
+            return together(map(tf.convert_to_tensor, grads))
 
         def step(k, point, slope, total):
             slope = gradient(point) if method != "riemann_trapezoid" else slope
             after = line.move(point, tf.abs(slope), k, steps)
             change, later = after - point, slope
             if method == "secant":
-                ends = line.apart(after)
+                ends = apart(after)
                 made, of_all = subgraph.replay(ends), None
                 if grad_ys is not None:
                     of_all = [tf.ones_like(y) if w is None else w for y, w in zip(made, weights)]
-                found = integrated_gradients(made, ends, line.apart(point), 1, "secant", of_all)
-                return after, slope, total + line.together(found)
+                found = integrated_gradients(made, ends, apart(point), 1, "secant", of_all)
+                return after, slope, total + together(found)
             if method == "riemann_trapezoid":
                 later = gradient(after)
             return after, later, total + change * (slope + later) / 2
@@ -93,7 +94,7 @@ def guided_integrated_gradients(
         point = line.start
         slope = gradient(point) if method == "riemann_trapezoid" else tf.zeros_like(point)
         *_, total = repeat(steps, step, [point, slope, tf.zeros_like(point)])
-        results = [tf.cast(t, x.dtype) for t, x in zip(line.apart(total), subgraph.xs)]
+        results = [tf.cast(t, x.dtype) for t, x in zip(apart(total), subgraph.xs)]
     return tf.nest.pack_sequence_as(xs, results)
 
 
@@ -104,21 +105,10 @@ class _Line:
     """
 
     def __init__(self, xs, starts, fraction, distance):
-        self.xs, self.fraction, self.distance = xs, fraction, float(distance)
-        self.sizes = [tf.reduce_prod(tf.shape(x)[1:]) for x in xs]
-        self.start, self.end = self.together(starts), self.together(xs)
+        self.features, self.fraction, self.distance = Features(xs, tf.float64), fraction, float(distance)
+        self.start, self.end = self.features.together(starts), self.features.together(xs)
         self.way = self.end - self.start
         self.length = tf.reduce_sum(tf.abs(self.way), axis=1)
-
-    def together(self, tensors):
-        rows = tf.shape(self.xs[0])[0]
-        flat = [tf.reshape(tf.cast(t, tf.float64), [rows, size]) for t, size in zip(tensors, self.sizes)]
-        return flat[0] if len(flat) == 1 else tf.concat(flat, 1)
-
-    def apart(self, point):
-        parts = [point] if len(self.xs) == 1 else tf.split(point, self.sizes, axis=1, num=len(self.xs))
-        shaped = [tf.reshape(tf.cast(part, x.dtype), tf.shape(x)) for part, x in zip(parts, self.xs)]
-        return [restore_shape(part, x.shape) for part, x in zip(shaped, self.xs)]
 
     def move(self, point, slope, k, steps):
         """Where `point` is after step `k`: nearer to the end by features of small `slope [B, features]`."""

@@ -11,7 +11,7 @@ from igtf.rows.tracker import RowTracker
 from igtf.traversal import ops_between
 
 
-def replay_ops(ops, values, keep, copies=1, axis=None, reversible=False):
+def replay_ops(ops, values, keep, copies=1, axis=None, reversible=False, instead=None):
     """Copies `ops` into the current graph, reading from `values` where it can.
 
     Args:
@@ -23,13 +23,14 @@ def replay_ops(ops, values, keep, copies=1, axis=None, reversible=False):
         new tensors have the static shapes of the original ones, which inference alone loses: what is
         captured by the body of a loop is no constant there.
       reversible: whether loops shall keep what `reverse` needs of them.
+      instead: op type -> what makes the output of such an op, from it and its inputs.
 
     Returns:
       The new ops, dependencies first.
     """
     made, plain = [], {}
     library = function_library() if any(op.type in CALLS | LOOPS | BRANCHES for op in ops) else {}
-    later = _pooled_first(ops, keep)
+    later, instead = () if instead else _pooled_first(ops, keep), instead or {}
     for op in ops:
         inputs = [_read(t, values) for t in op.inputs]
         if op in later:
@@ -42,6 +43,8 @@ def replay_ops(ops, values, keep, copies=1, axis=None, reversible=False):
             outputs = copy_op(rise.type, pooled, rise.node_def.attr, made, rise.name)
         elif op.type in BATCH_NORMS and not op.get_attr("is_training") and _only_first(op):
             outputs = _batch_norm(op, inputs, made)
+        elif op.type in instead:
+            outputs = [instead[op.type](op, *inputs)]
         elif _never_acts(op):
             outputs = inputs[:1]
         elif is_layer_norm(op):

@@ -392,13 +392,14 @@ class Subgraph:
         """Baselines broadcast to the shape of `xs`."""
         return [broadcast_like(start, x) for start, x in zip(starts, self.xs)]
 
-    def replay(self, new, copies=1):
-        """The tensors of `ys` with `new` in the place of `xs`."""
+    def replay(self, new, copies=1, instead=None):
+        """The tensors of `ys` with `new` in the place of `xs`, and other ops `instead` of some types."""
         values = self.values(self.xs, new, copies)
         # Replacements of an unknown number of rows may be more than a known batch.
         sure = self.rows is None or all(t.shape.rank and t.shape.as_list()[0] for t in new)
         axis = self.axis if sure else None
-        replay_ops(self.ops, values, self.ys, copies if self.rows is not None else None, axis)
+        copies = copies if self.rows is not None else None
+        replay_ops(self.ops, values, self.ys, copies, axis, instead=instead)
         return [values.get(y.ref(), y) for y in self.ys]
 
     def values(self, sources, new, copies=1, row_inputs=None):

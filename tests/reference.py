@@ -4,6 +4,8 @@ Brute force goes through `tf.GradientTape` (or `tf.gradients` of the original te
 path and one batch of the original size at a time, and is summed in float64 NumPy.
 """
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -54,9 +56,15 @@ def session_gradients(session, y, xs, feed=None):
 
 def as_graph(function, arrays, static):
     """What `function(*tensors)` returns, traced with a static or an unknown batch size, as NumPy."""
-    signature = [tf.TensorSpec([len(a) if static else None, *a.shape[1:]], a.dtype) for a in arrays]
-    traced = tf.function(function, input_signature=signature, autograph=False)
+    signature = (tf.TensorSpec([len(a) if static else None, *a.shape[1:]], a.dtype) for a in arrays)
+    traced = traced_once(function, tuple(signature))
     return tf.nest.map_structure(lambda t: t.numpy(), traced(*map(tf.constant, arrays)))
+
+
+@functools.lru_cache(maxsize=16)  # a graph lives as long as what is here
+def traced_once(function, signature):
+    """One trace for all values: graphs are what the time of a test goes into."""
+    return tf.function(function, input_signature=signature, autograph=False)
 
 
 def randomize(model, seed=0):

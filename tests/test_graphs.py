@@ -330,6 +330,7 @@ def check(network, shape, complete, static, rows=3, steps=4, run=live):
 
 
 class TestNetworks:
+    @pytest.mark.thin
     @pytest.mark.parametrize(
         "name, static",
         [
@@ -353,6 +354,7 @@ class TestNetworks:
         with precision(keras):
             check(randomize(make(keras, shape)), shape, complete, static)
 
+    @pytest.mark.thin(2)
     @BATCHES
     @pytest.mark.parametrize("run", [live, frozen])
     @pytest.mark.parametrize("rows", [1, 3])
@@ -445,6 +447,7 @@ class TestNetworks:
         if secant:
             assert_close(np.sum(parts[1], (1, 2, 3)), change, 1e-8)
 
+    @pytest.mark.thin
     @BATCHES
     @pytest.mark.parametrize("name", PLAIN)
     def test_plain_tensorflow_is_explained(self, name, static):

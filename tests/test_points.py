@@ -226,6 +226,7 @@ def kinked_and_confident(x):
     return tf.nn.softmax(10 * tf.matmul(hidden, weights(40, 3, seed=2)))
 
 
+@pytest.mark.thin(2)
 @pytest.mark.parametrize("sample", [probes.SAMPLE, 9])
 @pytest.mark.parametrize("static, max_rows", [(True, None), (True, 40), (False, None), (False, 40)])
 def test_points_gather_where_probabilities_move(static, max_rows, sample, monkeypatch):

@@ -48,6 +48,7 @@ def xplique(score, x, targets, steps=50, baseline_value=0.0, reducer="mean"):
 
 @pytest.mark.filterwarnings("ignore:Explainer.explain")  # few steps, as there
 class TestXplique:
+    @pytest.mark.thin
     @pytest.mark.parametrize(
         "make, x",
         [(image_model, IMAGES), (series_model, SERIES), (classifier, X)],

@@ -36,6 +36,7 @@ class TestLogits:
         ),
     }
 
+    @pytest.mark.thin
     @KERAS
     @pytest.mark.parametrize("end", ENDS)
     def test_are_what_the_last_softmax_or_sigmoid_reads(self, keras, end):

@@ -63,6 +63,7 @@ ACROSS = {
 }
 
 
+@pytest.mark.thin
 @BATCHES
 @pytest.mark.parametrize("name", ACROSS)
 def test_what_works_across_the_rows_is_refused(name, static):
@@ -96,6 +97,7 @@ UNFOLLOWED = {
 }
 
 
+@pytest.mark.thin
 @BATCHES
 @pytest.mark.parametrize("name", UNFOLLOWED)
 def test_rows_that_may_have_met_lie_on_one_path(name, static):
@@ -139,6 +141,7 @@ class TestMixturesThatAreOff:
         h = (h - np.array(self.MEAN)) / np.sqrt(np.array(self.VARIANCE) + 1e-3)
         return tf.reduce_sum(tf.tanh(h @ V), axis=1)
 
+    @pytest.mark.thin(2)
     @BATCHES
     @pytest.mark.parametrize("version", [1, 2])
     @pytest.mark.parametrize("norm", ["by_hand", "fused"])

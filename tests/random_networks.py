@@ -13,7 +13,7 @@ import tensorflow as tf
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-EXAMPLES = int(os.environ.get("EXAMPLES", 3))
+EXAMPLES = int(os.environ.get("EXAMPLES", 2))
 SEEDS = st.integers(0, 2**16)
 
 

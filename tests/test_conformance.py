@@ -95,7 +95,7 @@ def shape(name, rows, features):
 
 
 def in_session(build, arrays, static, also=()):
-    """What `build` makes of a structure of placeholders, by value and as tensor; by value of others as well."""
+    """What `build` makes of a structure, as values, and of others of its structure; and its tensors."""
     with tf.Graph().as_default(), v1.Session() as session:
         xs = tf.nest.map_structure(
             lambda a: v1.placeholder(a.dtype, [len(a) if static else None, *a.shape[1:]]), arrays
@@ -109,7 +109,7 @@ def in_session(build, arrays, static, also=()):
 
 @functools.cache
 def three_rows(name, static):
-    """A graph that several tests look at: values and tensor, of an open batch those of one row and of none."""
+    """A graph that several tests look at: its values, of an open batch for one row and none; its tensor."""
     return in_session(BUILDERS[name], X, static, () if static else (X[:1], X[:0]))
 
 
@@ -120,9 +120,9 @@ def test_every_public_builder_is_on_the_list():
 @builders
 @pytest.mark.parametrize("static", [True, False], ids=["static", "dynamic"])
 def test_shapes_are_known_and_right_for_one_row_and_for_many(name, static):
-    many, *others, tensor = three_rows(name, static)
-    one, of_one = in_session(BUILDERS[name], X[:1], True) if static else (others[0], tensor)
-    for rows, found, tensor in ((3, many, tensor), (1, one, of_one)):
+    many, *others, of_many = three_rows(name, static)
+    one, of_one = in_session(BUILDERS[name], X[:1], True) if static else (others[0], of_many)
+    for rows, found, tensor in ((3, many, of_many), (1, one, of_one)):
         assert found.shape == shape(name, rows, 4)
         assert np.isfinite(found).all()
         assert tensor.shape.is_compatible_with(found.shape)

@@ -1,5 +1,7 @@
 """Ops that work across the rows are refused, or seen not to happen."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -117,6 +119,12 @@ def test_outputs_whose_rows_are_on_another_axis_are_refused():
         as_graph(lambda x: ig.integrated_gradients(tf.transpose(tf.tanh(x)), x), [FLAT], False)
 
 
+@functools.cache
+def without_mixtures():
+    gradients = tape_gradients(TestMixturesThatAreOff().alone)
+    return brute_force(gradients, [FLAT], [0.0], midpoints(500))[0]
+
+
 class TestMixturesThatAreOff:
     """Batch normalization as networks of TensorFlow 1 switch it, by a placeholder."""
 
@@ -146,7 +154,7 @@ class TestMixturesThatAreOff:
     @pytest.mark.parametrize("version", [1, 2])
     @pytest.mark.parametrize("norm", ["by_hand", "fused"])
     def test_they_are_explained_when_off_and_refused_by_the_run_when_on(self, norm, version, static):
-        expected = brute_force(tape_gradients(self.alone), [FLAT], [0.0], midpoints(500))[0]
+        expected = without_mixtures()
         with tf.Graph().as_default(), v1.Session() as session:
             x, training = v1.placeholder(tf.float32, [3 if static else None, 4]), v1.placeholder(tf.bool, [])
             (v1.disable_control_flow_v2 if version == 1 else v1.enable_control_flow_v2)()

@@ -20,6 +20,7 @@ from explained import (
     classifier,
     explain,
     image_model,
+    new_classifier,
     series_model,
 )
 from reference import assert_close
@@ -213,7 +214,7 @@ class TestValues:
         assert all((a == b).all() for a, b in zip(before, model.get_weights()))
 
     def test_new_weights_count_without_a_new_trace(self):
-        model = classifier(softmax=False)
+        model = new_classifier(softmax=False)
         made = Explainer(model)
         first = made.explain(X, 0, progress=False)
         kernel = model.get_layer("logits").kernel

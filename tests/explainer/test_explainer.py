@@ -195,7 +195,9 @@ class TestValues:
         assert_close(result["a"], pairs * scales[1][:, None], 1e-4)
         assert explain(model, [a, b], window, method="occlusion")[1].shape == b.shape
 
-    @pytest.mark.parametrize("reducer", ["mean", "sum", "max", "min"])
+    @pytest.mark.parametrize(
+        "reducer", ["mean", "max", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sum", "min"))]
+    )
     def test_a_reducer_works_on_channels_of_images_and_leaves_the_rest(self, reducer):
         model = image_model()
         whole = explain(model, IMAGES, targets=1)

@@ -310,7 +310,11 @@ class TestLayers:
         with pytest.raises(TypeError, match=r"inputs\[0\] has dtype int32.*layer='words'"):
             explain(model, ids)
 
-    @pytest.mark.parametrize("method", ["integrated_gradients", "deeplift", "occlusion", "saliency"])
+    @pytest.mark.parametrize(
+        "method",
+        ["integrated_gradients", "occlusion"]
+        + [pytest.param(method, marks=pytest.mark.slow) for method in ("deeplift", "saliency")],
+    )
     def test_words_in_the_place_of_one_input_and_the_image_beside_them(self, method):
         model, image, question = questions()
         options = {"window_shape": 2} if method == "occlusion" else {}

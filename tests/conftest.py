@@ -1,8 +1,54 @@
-"""Settings that must stand before TensorFlow is imported."""
+"""Settings that must stand before TensorFlow is imported, and the mark `thin`."""
 
+import collections
+import itertools
 import os
+
+import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Results are compared to rounding, which a GPU's reduced precision (TF32) would blur.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m deselects
+def pytest_collection_modifyitems(items):
+    """Of a test marked `thin`, marks as `slow` what `covering` leaves out.
+
+    `@pytest.mark.thin` keeps every value of every parameter of the test, those of its fixtures included;
+    `@pytest.mark.thin(2)` every pair of values of two parameters. The others run in `make test-all`.
+    """
+    groups = collections.defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("thin"):
+            groups[item.nodeid.split("[")[0]].append(item)
+    for group in groups.values():
+        size, *_ = (*group[0].get_closest_marker("thin").args, 1)
+        kept = covering([tuple(map(id, item.callspec.params.values())) for item in group], size)
+        for number, item in enumerate(group):
+            if number not in kept:
+                item.add_marker("slow")
+
+
+def covering(cells, size):
+    """The places of some of `cells` in which all combinations of `size` values are that any cell has.
+
+    Taken one by one, always a cell with the most combinations that are new; of several, one with the most
+    new combinations of one value more, then one whose values were taken least often.
+    """
+    small, large = (
+        [set(itertools.combinations(enumerate(cell), n)) for cell in cells] for n in (size, size + 1)
+    )
+    missing, seen, taken, kept = set().union(*small), set(), collections.Counter(), set()
+    while missing:
+        gains = [
+            (len(s & missing), len(x - seen), -sum(taken[v] for v in enumerate(cell)))
+            for s, x, cell in zip(small, large, cells)
+        ]
+        best = gains.index(max(gains))
+        kept.add(best)
+        missing -= small[best]
+        seen |= large[best]
+        taken.update(enumerate(cells[best]))
+    return kept

@@ -13,14 +13,14 @@ import tensorflow as tf
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-EXAMPLES = int(os.environ.get("EXAMPLES", 3))
+EXAMPLES = int(os.environ.get("EXAMPLES", 2))
 SEEDS = st.integers(0, 2**16)
 
 
 def check(share=1, **drawn):
     """A property, without shrinking: a network is small and printed whole."""
     options = settings(
-        max_examples=max(1, int(EXAMPLES * share)),
+        max_examples=max(2, int(EXAMPLES * share)),  # the first one that hypothesis draws is the simplest
         derandomize=True,
         deadline=None,
         database=None,

@@ -4,6 +4,8 @@ Brute force goes through `tf.GradientTape` (or `tf.gradients` of the original te
 path and one batch of the original size at a time, and is summed in float64 NumPy.
 """
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -26,11 +28,19 @@ def brute_force(gradients, xs, baselines, rule):
       baselines: list of what broadcasts to them.
       rule: list of (alpha, weight).
     """
+    points = [[(b + alpha * (x - b)).astype(x.dtype) for x, b in zip(xs, baselines)] for alpha, _ in rule]
     totals = [0.0] * len(xs)
-    for alpha, weight in rule:
-        points = [(b + alpha * (x - b)).astype(x.dtype) for x, b in zip(xs, baselines)]
-        totals = [t + weight * np.asarray(g, np.float64) for t, g in zip(totals, gradients(points))]
+    for (_, weight), found in zip(rule, map_points(gradients, points)):
+        totals = [t + weight * np.asarray(g, np.float64) for t, g in zip(totals, found)]
     return [t * (x - b) for t, x, b in zip(totals, xs, baselines)]
+
+
+def map_points(gradients, points):
+    """`gradients` of one point after the other; of many of them, by a loop in one call where there is one."""
+    if len(points) < 200 or not hasattr(gradients, "loop"):
+        return map(gradients, points)
+    stacked = [tf.constant(np.stack(parts)) for parts in zip(*points)]
+    return zip(*(g.numpy() for g in gradients.loop(stacked)))
 
 
 def tape_gradients(function):
@@ -43,7 +53,16 @@ def tape_gradients(function):
             y = tf.reduce_sum(function(*xs))
         return tape.gradient(y, xs, unconnected_gradients="zero")
 
-    return lambda xs: [g.numpy() for g in gradients([tf.constant(x) for x in xs])]
+    @tf.function(autograph=False)
+    def loop(points):
+        specs = [tf.TensorSpec(p.shape[1:], p.dtype) for p in points]
+        return tf.map_fn(gradients, points, fn_output_signature=specs)
+
+    def at(xs):
+        return [g.numpy() for g in gradients([tf.constant(x) for x in xs])]
+
+    at.loop = loop
+    return at
 
 
 def session_gradients(session, y, xs, feed=None):
@@ -54,9 +73,15 @@ def session_gradients(session, y, xs, feed=None):
 
 def as_graph(function, arrays, static):
     """What `function(*tensors)` returns, traced with a static or an unknown batch size, as NumPy."""
-    signature = [tf.TensorSpec([len(a) if static else None, *a.shape[1:]], a.dtype) for a in arrays]
-    traced = tf.function(function, input_signature=signature, autograph=False)
+    signature = (tf.TensorSpec([len(a) if static else None, *a.shape[1:]], a.dtype) for a in arrays)
+    traced = traced_once(function, tuple(signature))
     return tf.nest.map_structure(lambda t: t.numpy(), traced(*map(tf.constant, arrays)))
+
+
+@functools.lru_cache(maxsize=16)  # a graph lives as long as what is here
+def traced_once(function, signature):
+    """One trace for all values: graphs are what the time of a test goes into."""
+    return tf.function(function, input_signature=signature, autograph=False)
 
 
 def randomize(model, seed=0):

@@ -1,5 +1,7 @@
 """Networks, inputs and ways to explain them that several files share."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -138,15 +140,22 @@ NETWORKS = {
 
 def explain(network, x, baseline, jit=False, dynamic=False, **options):
     """Attributions of the second output, and its change."""
+    run = explanation(network, jit, tuple(options.items()))
+    if dynamic:
+        run = run.get_concrete_function(*[tf.TensorSpec([None, *x.shape[1:]], x.dtype)] * 2)
+    return [t.numpy() for t in run(tf.constant(x), tf.constant(baseline))]
+
+
+@functools.lru_cache(maxsize=16)
+def explanation(network, jit, options):
+    """One trace for all values of a shape."""
 
     @tf.function(jit_compile=jit)
     def run(x, baseline):
         y = network(x)[:, 1]
-        return ig.integrated_gradients(y, x, baseline, **options), y - network(baseline)[:, 1]
+        return ig.integrated_gradients(y, x, baseline, **dict(options)), y - network(baseline)[:, 1]
 
-    if dynamic:
-        run = run.get_concrete_function(*[tf.TensorSpec([None, *x.shape[1:]], x.dtype)] * 2)
-    return [t.numpy() for t in run(tf.constant(x), tf.constant(baseline))]
+    return run
 
 
 def row_sums(array):

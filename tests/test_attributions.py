@@ -26,6 +26,7 @@ v1 = tf.compat.v1
 
 
 class TestIntegratedGradients:
+    @pytest.mark.thin
     @BATCHES
     @pytest.mark.parametrize("method", RULES)
     def test_it_equals_the_recipe_on_the_same_network(self, method, static):
@@ -62,6 +63,7 @@ class TestIntegratedGradients:
         auto, chosen = as_graph(build, [X], False)
         np.testing.assert_array_equal(auto, chosen)
 
+    @pytest.mark.thin
     @BATCHES
     @pytest.mark.parametrize("method", ["riemann_trapezoid", "gausslegendre", "secant"])
     def test_the_size_of_a_block_does_not_change_the_numbers(self, method, static):
@@ -75,6 +77,7 @@ class TestIntegratedGradients:
         for block in blocks:
             assert_close(block, whole, 1e-12)
 
+    @pytest.mark.thin
     @BATCHES
     @BOTH
     def test_several_inputs_share_one_path_and_keep_their_structure(self, method, static):
@@ -126,6 +129,7 @@ class TestIntegratedGradients:
         chosen, *classes = as_graph(build, [X], static)
         assert_close(chosen, np.stack([classes[2][0], classes[0][1], classes[1][2]]), 1e-12)
 
+    @pytest.mark.thin
     @pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16, tf.float32, tf.float64])
     @BOTH
     def test_every_floating_dtype_comes_back_as_it_came(self, method, dtype):
@@ -152,6 +156,7 @@ class TestIntegratedGradients:
 
         np.testing.assert_array_equal(as_graph(build, [X], False), np.zeros_like(X))
 
+    @pytest.mark.thin
     @BATCHES
     @BOTH
     def test_a_batch_size_that_is_part_of_the_graph_is_respected(self, method, static):
@@ -167,6 +172,7 @@ class TestIntegratedGradients:
             )
             assert_close(result, expected[0], 1e-12)
 
+    @pytest.mark.thin
     @BATCHES
     @BOTH
     def test_shapes_that_begin_with_the_size_of_the_batch_follow_it(self, method, static):

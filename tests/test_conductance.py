@@ -33,6 +33,7 @@ class TestLayers:
         for attributions in as_graph(build, [X], static):
             np.testing.assert_allclose(attributions.sum(axis=1), expected, atol=1e-12)
 
+    @pytest.mark.thin
     @BATCHES
     @pytest.mark.parametrize("index", [1, 2])
     def test_conductances_of_a_layer_sum_to_the_change_exactly_for_secant(self, index, static):

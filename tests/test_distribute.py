@@ -122,6 +122,7 @@ def test_two_devices_explain_every_row_once(files, tmp_path):
     assert status == 1 and "target was None and is 1" in errors
 
 
+@pytest.mark.slow
 def test_two_workers_lose_no_shard_when_one_is_killed(files, tmp_path):
     expected, output = copy(files, tmp_path), tmp_path / "maps"
     first, second = start_two(tmp_path)

@@ -330,6 +330,7 @@ def check(network, shape, complete, static, rows=3, steps=4, run=live):
 
 
 class TestNetworks:
+    @pytest.mark.thin
     @pytest.mark.parametrize(
         "name, static",
         [
@@ -345,7 +346,13 @@ class TestNetworks:
 
     @pytest.mark.parametrize(
         "name, static",
-        [("LSTM", False), ("GRU", True), ("batch norm", True), ("attention", False), ("swish", True)],
+        [
+            *[("LSTM", False), ("batch norm", True), ("swish", True)],
+            *[
+                pytest.param(*other, marks=pytest.mark.slow)
+                for other in [("GRU", True), ("attention", False)]
+            ],
+        ],
     )
     def test_a_keras_2_network_is_explained(self, name, static):
         keras = pytest.importorskip("tf_keras")
@@ -353,6 +360,7 @@ class TestNetworks:
         with precision(keras):
             check(randomize(make(keras, shape)), shape, complete, static)
 
+    @pytest.mark.thin(2)
     @BATCHES
     @pytest.mark.parametrize("run", [live, frozen])
     @pytest.mark.parametrize("rows", [1, 3])
@@ -370,7 +378,7 @@ class TestNetworks:
         shape, make, complete = KERAS[name]
         check(randomize(make(tf.keras, shape)), shape, complete, static, run=frozen)
 
-    @BATCHES
+    @pytest.mark.parametrize("static", [False, pytest.param(True, marks=pytest.mark.slow)])
     def test_a_signature_of_a_loaded_model_is_explained(self, static, tmp_path, float64):
         shape, make, complete = KERAS["LSTM"]
         module = tf.Module()
@@ -421,7 +429,9 @@ class TestNetworks:
         )
         assert_close(sum(part.reshape(3, -1).sum(axis=1) for part in secant), change, 1e-10)
 
-    @pytest.mark.parametrize("name", APPLICATIONS)
+    @pytest.mark.parametrize(
+        "name", [n if n == "MobileNetV2" else pytest.param(n, marks=pytest.mark.slow) for n in APPLICATIONS]
+    )
     def test_a_large_network_is_explained(self, name, float64):
         size, scale, gain, secant = APPLICATIONS[name]
         make = getattr(tf.keras.applications, name)
@@ -445,6 +455,7 @@ class TestNetworks:
         if secant:
             assert_close(np.sum(parts[1], (1, 2, 3)), change, 1e-8)
 
+    @pytest.mark.thin
     @BATCHES
     @pytest.mark.parametrize("name", PLAIN)
     def test_plain_tensorflow_is_explained(self, name, static):

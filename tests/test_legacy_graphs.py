@@ -11,6 +11,7 @@ from reference import assert_close
 
 
 class TestSessions:
+    @pytest.mark.thin
     @pytest.mark.parametrize("name, resource, static", legacy_graphs.CASES)
     def test_a_v1_graph_is_explained(self, name, resource, static):
         self.check(legacy_graphs.explain(name, resource, static), resource)
@@ -19,14 +20,14 @@ class TestSessions:
     def test_a_loop_of_control_flow_v2_is_explained(self, name):
         self.check(legacy_graphs.explain(name, True, False))
 
-    def test_programs_without_v2_behavior_are_explained(self):
+    @pytest.mark.parametrize("every", [2, pytest.param(1, marks=pytest.mark.slow)])
+    def test_programs_without_v2_behavior_are_explained(self, every):
         script = os.path.join(os.path.dirname(__file__), "legacy_graphs.py")
-        done = subprocess.run(
-            [sys.executable, script], capture_output=True, text=True, timeout=300, env=os.environ
-        )
+        command = [sys.executable, script, str(every)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ)
         assert done.returncode == 0, done.stderr
         results = json.loads(done.stdout.splitlines()[-1])
-        for name, resource, static in legacy_graphs.CASES:
+        for name, resource, static in legacy_graphs.cases(every):
             self.check(results["explained"][f"{name} {resource} {static}"], resource)
         # Loops are refused, and explained once the way out that the message names is taken.
         words = ("Enter", "enable_control_flow_v2", "linear_interpolation")

@@ -116,9 +116,9 @@ def test_the_wheel_holds_the_modules_and_their_metadata(tmp_path):
     assert sorted(required) == ["matplotlib", "numpy", "tensorflow>=2.12"]
     assert any(name.endswith("/LICENSE") for name in names)
 
-    for program, inside in ((RECIPE, "."), (PACKAGE, "igtf")):
-        (installed / "program.py").write_text(program)
-        assert Path(run(installed, "program.py").strip()).parent.samefile(installed / inside)
+    (installed / "program.py").write_text(RECIPE + PACKAGE)
+    for place, inside in zip(run(installed, "program.py").splitlines(), (".", "igtf"), strict=True):
+        assert Path(place).parent.samefile(installed / inside)
 
 
 @pytest.mark.parametrize("module", [integrated_gradients_tf, igtf, igtf.methods, visualization])

@@ -10,6 +10,7 @@ import igtf as ig
 # The affine prefix ----------------------------------------------------------------------------------
 
 
+@pytest.mark.thin
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("method", ["secant", "gausslegendre", "riemann_left"])
 def test_the_affine_prefix_changes_no_number(name, method):

@@ -1,5 +1,7 @@
 """Where `auto` puts its points, and which rule it takes there, beside brute force in float64."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -19,11 +21,23 @@ W = RANDOM.normal(size=[4, 8]) / 2, RANDOM.normal(size=[8, 8]) / 3, RANDOM.norma
 
 
 def truth(network, x, steps=2000):
+    return integral(network, x.tobytes(), x.shape, steps)
+
+
+@functools.lru_cache(maxsize=4)
+def integral(network, values, shape, steps):
+    x = np.frombuffer(values).reshape(shape)
     return brute_force(tape_gradients(network), [x], [0.0], midpoints(steps))[0]
 
 
 def attributed(network, x, steps, method="auto"):
-    return as_graph(lambda x: ig.integrated_gradients(network(x), x, None, steps, method), [x], False)
+    return as_graph(attribution(network, steps, method), [x], False)
+
+
+@functools.lru_cache(maxsize=8)
+def attribution(network, steps, method):
+    """The same function for the same arguments, so that `as_graph` traces it once."""
+    return lambda x: ig.integrated_gradients(network(x), x, None, steps, method)
 
 
 def errors(network, x, steps=20):
@@ -226,6 +240,7 @@ def kinked_and_confident(x):
     return tf.nn.softmax(10 * tf.matmul(hidden, weights(40, 3, seed=2)))
 
 
+@pytest.mark.thin(2)
 @pytest.mark.parametrize("sample", [probes.SAMPLE, 9])
 @pytest.mark.parametrize("static, max_rows", [(True, None), (True, 40), (False, None), (False, 40)])
 def test_points_gather_where_probabilities_move(static, max_rows, sample, monkeypatch):

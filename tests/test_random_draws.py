@@ -76,6 +76,7 @@ class TestRandomnessThatIsOff:
         *("by_is_training_under_a_cond_of_version_1", "by_stdev", "in_a_loop"),
     ]
 
+    @pytest.mark.thin(2)
     @BATCHES
     @pytest.mark.parametrize("method", ["gausslegendre", "secant"])
     @pytest.mark.parametrize("switch", SWITCHES)
@@ -127,6 +128,7 @@ class TestRandomnessThatIsOff:
 
 
 class TestRandomnessThatIsHeld:
+    @pytest.mark.thin
     @BATCHES
     @pytest.mark.parametrize(
         "noise",
@@ -184,6 +186,7 @@ class TestRandomnessThatIsHeld:
         assert_close(result, expected, 1e-5)
 
 
+@pytest.mark.thin
 @BATCHES
 @pytest.mark.parametrize(
     "layer",

@@ -22,7 +22,7 @@ from igtf import Explainer
 from integrated_gradients_tf import quadrature
 
 v1 = tf.compat.v1
-QUICK = [43, 58, 28, 21, 52, 26, 36, 24, 44, 65]  # small networks, of every kind of input
+QUICK = [43, 24, 28, 65, 52, 26]  # small networks: several inputs, images, features, ids, sequences
 PROMISED = [0, 9, 10]
 MANY = max(300, 12 * int(os.environ.get("EXAMPLES", 3)))
 STEPS = 6  # of the rules that are compared point by point
@@ -468,7 +468,7 @@ def check(seed, checks):
             raise AssertionError(f"{part.__name__} of {subject.net}: {e}") from e
 
 
-@pytest.mark.parametrize("seed, part", zip(QUICK, 2 * CHECKS))
+@pytest.mark.parametrize("seed, part", zip(QUICK, CHECKS))
 def test_networks_that_people_have_are_explained(seed, part):
     check(seed, [check_accuracy, part])
 

@@ -182,6 +182,7 @@ Pair = collections.namedtuple("Pair", "first second")
 
 
 class TestShapes:
+    @pytest.mark.thin
     @pytest.mark.parametrize(
         "pack",
         [
@@ -217,6 +218,7 @@ class TestShapes:
         tf.nest.map_structure(lambda e, f: np.testing.assert_allclose(f, e, rtol=1e-12), expected, gauss)
         tf.nest.map_structure(lambda e, f: np.testing.assert_allclose(f, e, rtol=1e-3), expected, mean)
 
+    @pytest.mark.thin(2)
     @pytest.mark.parametrize("inner", [(), (3,), (2, 1, 3, 2)])
     @pytest.mark.parametrize(
         "shape",
@@ -241,6 +243,7 @@ class TestShapes:
         for found in run(build, x, shape=shape):
             np.testing.assert_allclose(found, x**3, rtol=1e-12)
 
+    @pytest.mark.thin(2)
     @pytest.mark.parametrize("inner", [(), (2, 3)])
     @pytest.mark.parametrize("shape", [any_batch, lambda a: list(a.shape), lambda a: None])
     def test_no_rows_in_no_rows_out(self, run, shape, inner):
@@ -281,6 +284,7 @@ class TestShapes:
 class TestBaselines:
     """F is a sum of cubes: features don't interact, so the attribution is x^3 - b^3."""
 
+    @pytest.mark.thin
     @pytest.mark.parametrize(
         "baseline",
         [

@@ -89,6 +89,7 @@ def networks():
 class TestGradients:
     """The sum is that of the gradients that TensorFlow has, custom ones among them."""
 
+    @pytest.mark.thin
     @pytest.mark.parametrize("static", [False, True])
     @pytest.mark.parametrize("name", list(networks()))
     def test_the_sum_of_gradients_is_the_same(self, name, static):

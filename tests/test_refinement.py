@@ -1,5 +1,7 @@
 """Steps until a tolerance is kept, and the errors estimated on the way, beside brute force in float64."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -19,11 +21,17 @@ def second(network):
 def attributed(network, x, baseline, static=False, **options):
     """`(attributions, errors, steps)` of the second output."""
     options = {"return_error": True, **options}
+    return as_graph(attribution(network, tuple(options.items())), [x, baseline], static)
+
+
+@functools.cache
+def attribution(network, options):
+    """The same function for the same arguments, so that `as_graph` traces it once."""
 
     def build(x, baseline):
-        return ig.integrated_gradients(network(x)[:, 1], x, baseline, **options)
+        return ig.integrated_gradients(network(x)[:, 1], x, baseline, **dict(options))
 
-    return as_graph(build, [x, baseline], static)
+    return build
 
 
 def truth(network, x, baseline, steps=1500):
@@ -53,6 +61,7 @@ def known():
 
 
 class TestTolerance:
+    @pytest.mark.thin
     @BATCHES
     @pytest.mark.parametrize("name", NETWORKS)
     def test_it_is_kept(self, known, name, static):
@@ -221,6 +230,7 @@ class TestErrors:
             growth = 27 / 13 if method == "riemann_trapezoid" else 2
             np.testing.assert_allclose(errors, relative(found - half, found) / (growth - 1), rtol=1e-6)
 
+    @pytest.mark.thin
     @pytest.mark.parametrize("steps", [10, 20, 50])
     @pytest.mark.parametrize("name", NETWORKS)
     def test_they_bound_the_truth(self, known, name, steps):
@@ -275,6 +285,7 @@ class TestErrors:
 
 
 class TestOtherBuilders:
+    @pytest.mark.thin
     @BATCHES
     @pytest.mark.parametrize("name", ["mlp", "transformer"])
     def test_every_column_of_a_jacobian_keeps_it(self, name, static):
@@ -307,6 +318,7 @@ class TestOtherBuilders:
         (found, errors, _), last = as_graph(build, [x, baseline], False)
         assert (errors <= 0.003).all() and keeps(found[:, 16], last, 0.003)
 
+    @pytest.mark.thin
     @BATCHES
     @pytest.mark.parametrize("method", ["secant", "gausslegendre", "riemann_left"])
     def test_conductances_keep_it(self, method, static):
@@ -369,6 +381,7 @@ class TestGraphs:
         np.testing.assert_array_equal(steps, same[2])
         assert keeps(found, expected, 0.01)
 
+    @pytest.mark.thin
     @pytest.mark.parametrize("name", ["mlp", "transformer"])
     @BATCHES
     def test_it_compiles(self, name, static):

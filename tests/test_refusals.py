@@ -35,6 +35,7 @@ BUILDERS = {
 }
 
 
+@pytest.mark.thin
 @pytest.mark.parametrize("builder", BUILDERS)
 @pytest.mark.parametrize("op", FLAT)
 def test_an_op_of_slope_zero_on_the_only_way_is_refused(op, builder):
@@ -98,6 +99,7 @@ def test_a_mask_that_the_path_chooses_has_no_two_ends_of_an_interval():
         as_graph(lambda x: ig.integrated_gradients(masked_sum(x), x, None, 9, "secant"), [X[:1]], True)
 
 
+@pytest.mark.thin
 @BATCHES
 @pytest.mark.parametrize("method", ["auto", "gausslegendre", "secant"])
 def test_a_mask_beside_the_path_works(method, static):
@@ -135,6 +137,7 @@ def test_ragged_and_sparse_tensors_and_variables_are_refused_with_the_way_out():
     as_graph(build, [X], False)
 
 
+@pytest.mark.thin
 @pytest.mark.parametrize("method", ["auto", "gausslegendre", "secant"])
 @pytest.mark.parametrize("kind", ["ragged", "sparse"])
 def test_the_values_of_ragged_and_sparse_tensors_are_explained(kind, method):

@@ -10,6 +10,7 @@ import igtf as ig
 
 
 class TestGraphReplace:
+    @pytest.mark.thin
     @BATCHES
     @pytest.mark.parametrize("copies", [1, 3])
     def test_it_runs_the_network_again_on_other_values(self, copies, static):

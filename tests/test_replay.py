@@ -89,6 +89,7 @@ def test_a_maximum_with_what_is_never_above_is_left_out(name):
 # Layer normalization of Keras 2 ---------------------------------------------------------------------
 
 
+@pytest.mark.thin
 @pytest.mark.parametrize("static", [True, False], ids=["static", "open"])
 @pytest.mark.parametrize("shape", [(6,), (3, 2)])
 def test_layer_normalization_of_keras_2_is_that_by_hand(shape, static):

@@ -183,6 +183,7 @@ class TestRefusals:
         with pytest.raises(error, match=message):
             as_graph(build, arrays, static)
 
+    @pytest.mark.thin
     @BATCHES
     @pytest.mark.parametrize(
         "build, error, message",
@@ -290,6 +291,7 @@ class TestRefusals:
             f"max_rows is {rows}, expected at least {rows + 1}",
         )
 
+    @pytest.mark.thin
     @BATCHES
     @pytest.mark.parametrize("shape", [(4,), (4, 4, 2)], ids=["dense", "image"])
     def test_batch_norm_in_training_mode_is_refused_with_its_op(self, shape, static):
@@ -312,6 +314,7 @@ class TestRefusals:
 
         self.refused(build, [X], static, ValueError, "random.*op '.*training=False")
 
+    @pytest.mark.thin
     @BATCHES
     @pytest.mark.parametrize("noise", [tf.random.normal, tf.random.uniform])
     def test_noise_is_refused(self, noise, static):

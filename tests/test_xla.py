@@ -79,11 +79,13 @@ def check(name, build):
         assert_close(found[key], value, 1e-5)
 
 
+@pytest.mark.thin
 @pytest.mark.parametrize("name, method", [(n, m) for n, (_, _, methods) in NETWORKS.items() for m in methods])
 def test_integrated_gradients_compile(name, method):
     check(name, lambda layers, x: integrated(layers, x, method))
 
 
+@pytest.mark.thin
 @pytest.mark.parametrize("rows", [3, None])
 @pytest.mark.parametrize("name", ["dense", "smooth"])
 def test_points_that_follow_the_network_compile(name, rows):

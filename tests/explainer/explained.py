@@ -1,5 +1,6 @@
 """Models, rows and ways to explain them, for the tests of the Explainer."""
 
+import functools
 import importlib.util
 
 import numpy as np
@@ -33,7 +34,13 @@ def both_keras():
 KERAS = pytest.mark.parametrize("keras", both_keras())
 
 
+@functools.cache
 def classifier(keras=tf.keras, softmax=True):
+    """One for all tests that leave it as it is."""
+    return new_classifier(keras, softmax)
+
+
+def new_classifier(keras=tf.keras, softmax=True):
     layers = keras.layers
     model = keras.Sequential(
         [
@@ -120,12 +127,25 @@ def explain(model, inputs, options=None, **arguments):
     names = ("targets", "baselines", "return_delta", "return_error", "allow_nan")
     called = {name: arguments.pop(name) for name in names if name in arguments}
     arguments.setdefault("batch_size", 4)
-    made = Explainer(model, method_options=options, **arguments)
+    # One that was made with the same arguments has traced the model already.
+    key = id(model), repr((options, arguments))
+    _, made = explainers.pop(key, None) or (model, Explainer(model, method_options=options, **arguments))
+    explainers[key] = model, made
+    if len(explainers) > 8:
+        explainers.pop(next(iter(explainers)))
     return made.explain(inputs, progress=False, **called)
+
+
+explainers = {}  # the last ones, each beside its model
 
 
 def by_hand(model, x, build=ig.integrated_gradients, weights=ONE_HOT, **options):
     """The graph function itself, on all rows at once."""
-    return as_graph(
-        lambda x: build(model(x, training=False), x, grad_ys=tf.constant(weights), **options), [x], False
-    )
+    make = attribution if "baselines" not in options else attribution.__wrapped__
+    return as_graph(make(model, build, tuple(options.items())), [x, np.asarray(weights, x.dtype)], False)
+
+
+@functools.lru_cache(maxsize=8)
+def attribution(model, build, options):
+    """The same function for the same arguments, so that `as_graph` traces it once."""
+    return lambda x, weights: build(model(x, training=False), x, grad_ys=weights, **dict(options))

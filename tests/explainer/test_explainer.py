@@ -20,6 +20,7 @@ from explained import (
     classifier,
     explain,
     image_model,
+    new_classifier,
     series_model,
 )
 from reference import assert_close
@@ -48,6 +49,7 @@ def xplique(score, x, targets, steps=50, baseline_value=0.0, reducer="mean"):
 
 @pytest.mark.filterwarnings("ignore:Explainer.explain")  # few steps, as there
 class TestXplique:
+    @pytest.mark.thin
     @pytest.mark.parametrize(
         "make, x",
         [(image_model, IMAGES), (series_model, SERIES), (classifier, X)],
@@ -193,7 +195,9 @@ class TestValues:
         assert_close(result["a"], pairs * scales[1][:, None], 1e-4)
         assert explain(model, [a, b], window, method="occlusion")[1].shape == b.shape
 
-    @pytest.mark.parametrize("reducer", ["mean", "sum", "max", "min"])
+    @pytest.mark.parametrize(
+        "reducer", ["mean", "max", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sum", "min"))]
+    )
     def test_a_reducer_works_on_channels_of_images_and_leaves_the_rest(self, reducer):
         model = image_model()
         whole = explain(model, IMAGES, targets=1)
@@ -212,7 +216,7 @@ class TestValues:
         assert all((a == b).all() for a, b in zip(before, model.get_weights()))
 
     def test_new_weights_count_without_a_new_trace(self):
-        model = classifier(softmax=False)
+        model = new_classifier(softmax=False)
         made = Explainer(model)
         first = made.explain(X, 0, progress=False)
         kernel = model.get_layer("logits").kernel

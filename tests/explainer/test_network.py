@@ -13,6 +13,7 @@ from explained import (
     classifier,
     explain,
     nested,
+    new_classifier,
     questions,
     two_branches,
 )
@@ -151,11 +152,11 @@ class TestModels:
 class TestLayers:
     @KERAS
     def test_explainers_of_one_model_share_nothing(self, keras):
-        model = classifier(keras)
+        model = new_classifier(keras)
         before = Explainer(model, output_layer="logits")
         after = Explainer(model)
         by_index = Explainer(model, output_layer=-2)
-        other = Explainer(classifier(keras, softmax=False))
+        other = Explainer(new_classifier(keras, softmax=False))
         results = [made.explain(X, CLASSES, progress=False) for made in (before, after, by_index, other)]
 
         def logits(x, training):
@@ -169,7 +170,7 @@ class TestLayers:
         assert "call" not in vars(model.get_layer("logits"))
 
     def test_a_layer_used_in_two_models_is_that_of_the_model_explained(self):
-        first = classifier()
+        first = new_classifier()
         layers = tf.keras.layers
         second = tf.keras.Sequential([tf.keras.Input((6,)), layers.Rescaling(2.0), *first.layers[:-1]])
         with pytest.warns(UserWarning, match="targets choose among the 5 units of output_layer 'hidden'"):
@@ -197,7 +198,7 @@ class TestLayers:
             np.testing.assert_allclose(delta, 0, atol=1e-5)
 
     def test_layers_of_a_model_inside_are_found(self):
-        inside = classifier(softmax=False)
+        inside = new_classifier(softmax=False)
         x = tf.keras.Input((6,))
         model = tf.keras.Model(x, tf.keras.layers.Softmax()(inside(x)))
         assert_close(explain(model, X, output_layer="logits", targets=CLASSES), by_hand(inside, X), 1e-5)
@@ -309,7 +310,11 @@ class TestLayers:
         with pytest.raises(TypeError, match=r"inputs\[0\] has dtype int32.*layer='words'"):
             explain(model, ids)
 
-    @pytest.mark.parametrize("method", ["integrated_gradients", "deeplift", "occlusion", "saliency"])
+    @pytest.mark.parametrize(
+        "method",
+        ["integrated_gradients", "occlusion"]
+        + [pytest.param(method, marks=pytest.mark.slow) for method in ("deeplift", "saliency")],
+    )
     def test_words_in_the_place_of_one_input_and_the_image_beside_them(self, method):
         model, image, question = questions()
         options = {"window_shape": 2} if method == "occlusion" else {}

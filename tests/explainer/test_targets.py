@@ -16,6 +16,7 @@ from explained import (
     by_hand,
     classifier,
     explain,
+    new_classifier,
     two_branches,
 )
 from reference import assert_close, randomize
@@ -36,6 +37,7 @@ class TestLogits:
         ),
     }
 
+    @pytest.mark.thin
     @KERAS
     @pytest.mark.parametrize("end", ENDS)
     def test_are_what_the_last_softmax_or_sigmoid_reads(self, keras, end):
@@ -50,7 +52,7 @@ class TestLogits:
         np.testing.assert_allclose(ours, delta, atol=1e-5)
 
     def test_of_subclassed_models_modules_functions_and_signatures(self, tmp_path):
-        plain = classifier(softmax=False)
+        plain = new_classifier(softmax=False)
 
         class Subclassed(tf.keras.Model):
             def __init__(self):

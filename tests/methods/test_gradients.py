@@ -1,6 +1,7 @@
 """Saliency and the gradient times the input."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from method_networks import ACTIVATIONS, BATCHES, SMOOTH_OR_NOT, WEIGHTS, U, X, adjoints, layers, network, run
 from reference import assert_close
@@ -9,6 +10,7 @@ import igtf.methods as methods
 
 
 class TestGradients:
+    @pytest.mark.thin
     @BATCHES
     @ACTIVATIONS
     def test_values_equal_the_chain_rule_in_numpy(self, activation, static):

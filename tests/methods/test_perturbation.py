@@ -45,6 +45,7 @@ def of_images(x, np=np):
 
 
 class TestOcclusion:
+    @pytest.mark.thin
     @BATCHES
     @pytest.mark.parametrize(
         "shape, strides, baseline",
@@ -208,6 +209,7 @@ class TestShapleyValueSampling:
         build = lambda x: methods.shapley_value_sampling(game(x, tf), x, num_samples, baselines=ABSENT)  # noqa: E731
         assert_close(run(build, PLAYERS).sum(1), game(PLAYERS) - game(ABSENT), 1e-12)
 
+    @pytest.mark.thin
     @BATCHES
     @pytest.mark.parametrize(
         "dims, shape",

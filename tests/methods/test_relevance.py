@@ -43,6 +43,7 @@ class TestEpsilonLrp:
         result = run(lambda x: methods.epsilon_lrp(tf.nn.softplus(x - 1), x, epsilon=0.5), [[1.0]])
         assert_close(result, [[math.log(2) / 0.5]], 1e-12)
 
+    @pytest.mark.thin
     @ACTIVATIONS
     @pytest.mark.parametrize("epsilon, static", [(1e-4, True), (0.3, False)])
     def test_values_equal_the_definition_in_numpy(self, activation, epsilon, static):
@@ -102,6 +103,7 @@ class TestDeepLift:
 
         assert_close(run(build, [[3.0, 1.0]]), [[4.0, 2.0]], 1e-12)
 
+    @pytest.mark.thin
     @BATCHES
     @ACTIVATIONS
     def test_values_equal_the_definition_in_numpy(self, activation, static):

@@ -1,5 +1,7 @@
 """Ops that work across the rows are refused, or seen not to happen."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -63,6 +65,7 @@ ACROSS = {
 }
 
 
+@pytest.mark.thin
 @BATCHES
 @pytest.mark.parametrize("name", ACROSS)
 def test_what_works_across_the_rows_is_refused(name, static):
@@ -96,6 +99,7 @@ UNFOLLOWED = {
 }
 
 
+@pytest.mark.thin
 @BATCHES
 @pytest.mark.parametrize("name", UNFOLLOWED)
 def test_rows_that_may_have_met_lie_on_one_path(name, static):
@@ -113,6 +117,12 @@ def test_rows_that_may_have_met_lie_on_one_path(name, static):
 def test_outputs_whose_rows_are_on_another_axis_are_refused():
     with pytest.raises(ValueError, match="ys .* its rows on axis 1, expected"):
         as_graph(lambda x: ig.integrated_gradients(tf.transpose(tf.tanh(x)), x), [FLAT], False)
+
+
+@functools.cache
+def without_mixtures():
+    gradients = tape_gradients(TestMixturesThatAreOff().alone)
+    return brute_force(gradients, [FLAT], [0.0], midpoints(500))[0]
 
 
 class TestMixturesThatAreOff:
@@ -139,11 +149,12 @@ class TestMixturesThatAreOff:
         h = (h - np.array(self.MEAN)) / np.sqrt(np.array(self.VARIANCE) + 1e-3)
         return tf.reduce_sum(tf.tanh(h @ V), axis=1)
 
+    @pytest.mark.thin(2)
     @BATCHES
     @pytest.mark.parametrize("version", [1, 2])
     @pytest.mark.parametrize("norm", ["by_hand", "fused"])
     def test_they_are_explained_when_off_and_refused_by_the_run_when_on(self, norm, version, static):
-        expected = brute_force(tape_gradients(self.alone), [FLAT], [0.0], midpoints(500))[0]
+        expected = without_mixtures()
         with tf.Graph().as_default(), v1.Session() as session:
             x, training = v1.placeholder(tf.float32, [3 if static else None, 4]), v1.placeholder(tf.bool, [])
             (v1.disable_control_flow_v2 if version == 1 else v1.enable_control_flow_v2)()

@@ -1,5 +1,7 @@
 """One op, or one network, at both ends of an interval."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 from shared_networks import row_sums
@@ -12,6 +14,14 @@ RNG = np.random.RandomState
 
 def by_backpropagate(network, starts, ends, weights, jit=False):
     """Adjoints by the public function, and the outputs at both ends."""
+    starts, ends = ([tf.constant(z) for z in side] for side in (starts, ends))
+    adjoints, y0, y1 = backward(network, jit)(starts, ends, tf.constant(weights))
+    return [a.numpy() for a in adjoints], y0.numpy(), y1.numpy()
+
+
+@functools.lru_cache(maxsize=64)
+def backward(network, jit):
+    """One trace for all values of a shape."""
 
     @tf.function(jit_compile=jit)
     def run(starts, ends, weights):
@@ -19,22 +29,24 @@ def by_backpropagate(network, starts, ends, weights, jit=False):
         y0 = ig.graph_replace(y1, ends, starts)
         return ig.backpropagate(y1, ends, weights, SECANT_RULES, other=(y0, starts)), y0, y1
 
-    starts, ends = ([tf.constant(z) for z in side] for side in (starts, ends))
-    adjoints, y0, y1 = run(starts, ends, tf.constant(weights))
-    return [a.numpy() for a in adjoints], y0.numpy(), y1.numpy()
+    return run
 
 
 def by_one_step(network, starts, ends, weights):
     """The attributions of one interval, `adjoint * change`."""
+    starts, ends = ([tf.constant(z) for z in side] for side in (starts, ends))
+    return [a.numpy() for a in one_step(network)(starts, ends, tf.constant(weights))]
 
+
+@functools.lru_cache(maxsize=64)
+def one_step(network):
     @tf.function
     def run(starts, ends, weights):
         return ig.integrated_gradients(
             network(*ends), ends, starts, num_steps=1, method="secant", grad_ys=weights
         )
 
-    starts, ends = ([tf.constant(z) for z in side] for side in (starts, ends))
-    return [a.numpy() for a in run(starts, ends, tf.constant(weights))]
+    return run
 
 
 def assert_complete(network, starts, ends, rtol=1e-12, jit=False):

@@ -1,5 +1,7 @@
 """The rule of max pooling: ties, windows that overlap, wherever the graph runs."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -123,6 +125,7 @@ BEHIND_RELU = {
 }
 
 
+@pytest.mark.thin
 @pytest.mark.parametrize("static", [True, False], ids=["static", "open"])
 @pytest.mark.parametrize("name", BEHIND_RELU)
 def test_every_output_of_a_pooling_is_complete(name, static):
@@ -189,15 +192,22 @@ AT_THE_FRONTIER = {
 }
 
 
-@pytest.mark.parametrize("steps", [5, 60])
-@pytest.mark.parametrize("end", ["from ties", "to ties", "anywhere"])
-@pytest.mark.parametrize("name", AT_THE_FRONTIER)
-def test_pooling_at_the_frontier_does_not_depend_on_the_size_of_blocks(name, end, steps):
+@functools.cache
+def at_the_frontier(name):
+    """The same function for the same name, so that `explain` traces it once."""
 
     def network(x):
         z = tf.nn.conv2d(x, weights(3, 3, 2, 6, dtype=x.dtype), 1, "SAME") + 0.1
         return tf.reduce_sum(tf.tanh(tf.nn.relu(AT_THE_FRONTIER[name](z))), [1, 2])
 
+    return network
+
+
+@pytest.mark.parametrize("end", ["from ties", "to ties", "anywhere"])
+@pytest.mark.parametrize("steps", [5, 60])
+@pytest.mark.parametrize("name", AT_THE_FRONTIER)
+def test_pooling_at_the_frontier_does_not_depend_on_the_size_of_blocks(name, steps, end):
+    network = at_the_frontier(name)
     x, baseline = inputs(5, 9, 8, 2, dtype=np.float32)
     x, baseline = {"from ties": (x, 0 * x), "to ties": (0 * x, x), "anywhere": (x, baseline)}[end]
     options = {"num_steps": steps, "method": "secant"}

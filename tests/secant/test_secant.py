@@ -1,5 +1,7 @@
 """Secant on whole networks: completeness, its limit, XLA, training."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,6 +15,7 @@ import igtf as ig
 TOLERANCE = {"mlp": 1e-5, "cnn": 1e-5, "conv_bn": 1e-5, "residuals": 1e-3}
 
 
+@pytest.mark.thin(2)
 @pytest.mark.parametrize("steps", [1, 10, 50])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("name", TOLERANCE)
@@ -54,6 +57,7 @@ def test_secant_tends_to_the_integral(name):
 # XLA and training -----------------------------------------------------------------------------------
 
 
+@pytest.mark.thin
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("name", ["mlp", "cnn", "conv_bn"])
 def test_secant_compiles_to_the_same_numbers(name, dtype):
@@ -82,18 +86,23 @@ TRAINABLE = {
 }
 
 
-def penalty(activation, steps, x, baseline):
+def penalty(name, steps, x, baseline):
     """A loss on attributions and its gradient with respect to the weights."""
+    traced = loss_and_gradient(name, steps)
+    return lambda w: [t.numpy() for t in traced(*map(tf.constant, (w, x, baseline)))]
 
+
+@functools.cache
+def loss_and_gradient(name, steps):
     @tf.function
-    def both(w, x_in):
-        h = tf.reshape(activation(tf.matmul(x_in, w)), [len(x), -1])
+    def both(w, x, baseline):
+        h = tf.reshape(TRAINABLE[name](tf.matmul(x, w)), [len(x), -1])
         h *= weights(h.shape[1], seed=8, scale=1)
-        found = ig.integrated_gradients(h, x_in, tf.constant(baseline), num_steps=steps, method="secant")
+        found = ig.integrated_gradients(h, x, baseline, num_steps=steps, method="secant")
         loss = tf.reduce_sum(found**2)
         return loss, tf.gradients(loss, w)[0]
 
-    return lambda w: [t.numpy() for t in both(tf.constant(w), tf.constant(x))]
+    return both
 
 
 @pytest.mark.parametrize("name", TRAINABLE)
@@ -101,7 +110,7 @@ def test_training_through_the_slopes_has_the_gradient_of_finite_differences(name
     x, baseline = inputs(3, 4)
     w = np.asarray(weights(4, 8))
     # One step: with more, the points move with the weights, and no gradient follows them.
-    loss = penalty(TRAINABLE[name], 1, x, baseline)
+    loss = penalty(name, 1, x, baseline)
     _, gradient = loss(w)
     direction = np.random.RandomState(3).normal(size=w.shape)
     numeric = (loss(w + 1e-6 * direction)[0] - loss(w - 1e-6 * direction)[0]) / 2e-6
@@ -113,5 +122,5 @@ def test_training_through_the_slopes_has_the_gradient_of_finite_differences(name
 def test_training_has_no_nan_where_ends_are_equal_and_values_tie(name, steps):
     x = np.array([[0.0, 0, 0, 0], [1, 1, 1, 1], [1, 0, 0, 1]])
     baseline = np.array([[0.0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 1]])
-    loss, gradient = penalty(TRAINABLE[name], steps, x, baseline)(np.ones((4, 8)))
+    loss, gradient = penalty(name, steps, x, baseline)(np.ones((4, 8)))
     assert np.isfinite(loss) and np.isfinite(gradient).all()

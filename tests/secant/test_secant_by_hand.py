@@ -48,6 +48,7 @@ class TestSecant:
         """Points at even places, whatever the network says."""
         monkeypatch.setattr(Points, "_find", lambda self: None)
 
+    @pytest.mark.thin(2)
     @pytest.mark.parametrize("num_steps", [1, 2, 7])
     @pytest.mark.parametrize("activation", NUMPY)
     def test_it_backpropagates_with_the_slope_of_every_unit_over_every_interval(
@@ -95,6 +96,7 @@ class TestSecant:
         "function call": lambda z: tf.function(lambda z: tf.reduce_sum(tf.nn.relu(z - 0.3) * z, [1, 2]))(z),
     }
 
+    @pytest.mark.thin(2)
     @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
     @pytest.mark.parametrize("shape", [any_batch, lambda a: list(a.shape)], ids=["any batch", "static"])
     def test_it_is_complete_by_construction(self, run, network, shape):

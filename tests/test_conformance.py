@@ -42,6 +42,16 @@ def delta(xs, **options):
     return ig.convergence_delta(ys, xs, 0.1, xs, **options)
 
 
+def scaled(xs):
+    """The straight path from zeros, as a function of the time."""
+    return lambda times: tf.nest.map_structure(tf.multiply, times, xs)
+
+
+def unit(xs, **options):
+    hidden, ys = outputs(xs)
+    return ig.neuron_conductance(ys, hidden[:, 1], xs, 0.1, 4, **options)
+
+
 # name -> function of the inputs (tensor or structure) and of what every builder takes: `name`
 BUILDERS = {
     "linear_interpolation": lambda xs, **o: ig.linear_interpolation(xs, 4, 0.1, **o)[0],
@@ -50,6 +60,20 @@ BUILDERS = {
     "integrated_gradients": lambda xs, **o: ig.integrated_gradients(outputs(xs)[1], xs, 0.1, 4, **o),
     "integrated_jacobian": lambda xs, **o: ig.integrated_jacobian(outputs(xs)[1], xs, 0.1, 4, **o),
     "layer_conductance": lambda xs, **o: ig.layer_conductance(*outputs(xs)[::-1], xs, 0.1, 4, **o),
+    "neuron_conductance": unit,
+    "path_integrated_gradients": lambda xs, **o: ig.path_integrated_gradients(
+        outputs(xs)[1], xs, scaled(xs), 4, **o
+    ),
+    "blur_integrated_gradients": lambda xs, **o: ig.blur_integrated_gradients(
+        outputs(xs)[1], xs, 2.0, [1], 4, **o
+    ),
+    "sequential_integrated_gradients": lambda xs, **o: ig.sequential_integrated_gradients(
+        outputs(xs)[1], xs, 0.1, 1, 4, **o
+    ),
+    "guided_integrated_gradients": lambda xs, **o: ig.guided_integrated_gradients(
+        outputs(xs)[1], xs, 0.1, 4, **o
+    ),
+    "integrated_hessians": lambda xs, **o: ig.integrated_hessians(outputs(xs)[1], xs, 0.1, None, 4, **o),
     "path_gradients": lambda xs, **o: ig.path_gradients(outputs(xs)[1], xs, 0.1, 3, **o)[0],
     "attribution_error": lambda xs, **o: ig.attribution_error(outputs(xs)[1], xs, 0.1, 4, **o),
     "convergence_delta": delta,
@@ -74,7 +98,13 @@ BUILDERS = {
 }
 FUNCTIONS = {name: getattr(ig, name, None) or getattr(methods, name) for name in BUILDERS}
 # What is returned has not the structure of the inputs.
-OTHERWISE = {"layer_conductance", "attribution_error", "convergence_delta", "graph_replace"}
+OTHERWISE = {
+    "layer_conductance",
+    "integrated_hessians",
+    "attribution_error",
+    "convergence_delta",
+    "graph_replace",
+}
 
 builders = pytest.mark.parametrize("name", BUILDERS)
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # softmax has no rule in LRP
@@ -87,6 +117,7 @@ def shape(name, rows, features):
         "linear_inpterpolation": (4 * rows, features),
         "integrated_jacobian": (rows, 2, features),
         "layer_conductance": (rows, 5),
+        "integrated_hessians": (rows, features, features),
         "path_gradients": (3, rows, features),
         "attribution_error": (rows,),
         "convergence_delta": (rows,),
@@ -145,7 +176,8 @@ def test_structures_come_back(name, make):
     arrays = make(X, Z)
     found, _ = in_session(BUILDERS[name], arrays, True)
     if name in OTHERWISE:
-        assert not tf.nest.is_nested(found) and found.shape == shape(name, 3, 4)
+        features = 7 if name == "integrated_hessians" else 4
+        assert not tf.nest.is_nested(found) and found.shape == shape(name, 3, features)
         return
     tf.nest.assert_same_structure(found, arrays)
     for part, width in zip(tf.nest.flatten(found), (4, 3)):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from igtf.arguments import flat_grad_ys
+from igtf.arguments import flat_grad_ys, flat_outputs
 from igtf.attributions import packed
 from igtf.levels import find_levels
 from igtf.op_types import VIEWS
@@ -128,7 +128,7 @@ def neuron_conductance(
     """
     function = "neuron_conductance"
     check_tensor(function, "unit", unit)
-    layer = _whole(function, unit, ys, xs)
+    layer = _whole(function, unit, flat_outputs(function, ys, rows=True), flat_inputs(function, "xs", xs))
     with tf.name_scope(name):
         subgraph = Subgraph(function, ys, xs, per_row, through=[layer])
         _check_reached(function, subgraph, [layer], "unit")
@@ -143,12 +143,11 @@ def neuron_conductance(
 
 def _whole(function, unit, ys, xs):
     """The tensor between `xs` and `ys` that `unit` is, or is a view of."""
-    sources = tf.nest.flatten(xs)
-    inside = {t.ref() for op in ops_between(tf.nest.flatten(ys), sources) for t in op.inputs}
+    inside = {t.ref() for op in ops_between(ys, xs) for t in op.inputs}
     tensor = unit
     while tensor.ref() not in inside and tensor.op.type in VIEWS:
         tensor = tensor.op.inputs[0]
-    if tensor.ref() not in inside or any(tensor is x for x in sources):
+    if tensor.ref() not in inside or any(tensor is x for x in xs):
         raise ValueError(
             f"{function}: unit is {unit.name!r} ({unit.op.type}), expected entries of a hidden tensor that "
             "ys are computed from, such as hidden[:, 3]."

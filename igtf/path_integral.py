@@ -106,7 +106,7 @@ class PathIntegral:
                 f"{'both ends of an interval' if self.secant else 'one step'} for a batch of "
                 f"{subgraph.rows or 'at least 1'}. Raise it, or pass smaller batches."
             )
-        return int(max_rows)
+        return min(int(max_rows), 2**31 - 1)
 
     # Results
 

@@ -160,9 +160,13 @@ def blur_integrated_gradients(
 
 def _blurred_axes(function, x, axes):
     rank = x.shape.rank or 0
-    found = range(1, rank - 1) if axes is None else axes
+    found = list(range(1, rank - 1)) if axes is None else axes
     sizes = x.shape.as_list() if rank else []
-    if not found or not all(is_int(a) and 0 < a < rank and sizes[a] for a in found):
+    if (
+        not isinstance(found, (list, tuple))
+        or not found
+        or not all(is_int(a) and 0 < a < rank and sizes[a] for a in found)
+    ):
         raise ValueError(
             f"{function}: axes is {axes!r}, expected axes of static size, from 1 on, of xs {x.name!r} of "
             f"shape {x.shape}, such as [1, 2] of images [B, height, width, channels]."

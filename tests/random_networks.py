@@ -246,3 +246,17 @@ PAIRS = {
     "near": lambda random, shape: (x := random.normal(size=shape), x + 1e-7 * random.normal(size=shape)),
 }
 KINDS = st.sampled_from(list(PAIRS))
+
+
+def path(xs, bs, seed, broken):
+    """A way from `bs` to `xs` on which every feature has its own speed and detour, smooth or `broken`."""
+    random = np.random.RandomState(seed)
+    speeds = [random.randint(1, 4, size=x.shape[1:]) for x in xs]
+    detours = [random.normal(size=x.shape[1:]) for x in xs]
+
+    def at(times):
+        aside = [tf.abs(tf.abs(t - 0.4) - 0.3) - 0.1 if broken else t for t in times]
+        aside = [a * t * (1 - t) * detour for a, t, detour in zip(aside, times, detours)]
+        return [b + t**v * (x - b) + a for x, b, t, v, a in zip(xs, bs, times, speeds, aside)]
+
+    return at

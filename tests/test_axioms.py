@@ -32,11 +32,6 @@ def integrated(method, steps=STEPS):
     return lambda ys, xs, bs: ig.integrated_gradients(ys, xs, bs, num_steps=steps, method=method)
 
 
-def expected(ys, xs, bs):
-    """Each baseline a data set."""
-    return methods.expected_gradients(ys, xs, bs, num_samples=3, seed=1)
-
-
 METHODS = {
     "integrated_gradients": integrated("gausslegendre"),
     "integrated_gradients, secant": integrated("secant"),
@@ -48,7 +43,8 @@ METHODS = {
     "shapley_value_sampling": lambda ys, xs, bs: methods.shapley_value_sampling(
         ys, xs, num_samples=2, baselines=bs, seed=1
     ),
-    "expected_gradients": expected,
+    # Each baseline is a data set.
+    "expected_gradients": lambda ys, xs, bs: methods.expected_gradients(ys, xs, bs, 3, seed=1),
     "smoothgrad": lambda ys, xs, bs: methods.smoothgrad(
         methods.gradient_times_input, ys, xs, stdev=0.1, num_samples=2, seed=1
     ),
@@ -95,9 +91,6 @@ CLAIMS = {
 
 def claimed(axiom, how="yes"):
     return {name: METHODS[name] for name in METHODS if CLAIMS[axiom].get(name) == how}
-
-
-# Running them -----------------------------------------------------------------------------------------
 
 
 def score(network, xs, outputs=OUTPUTS):
@@ -460,6 +453,29 @@ def test_neither_blocks_nor_columns_change_a_number(network, seed, static, metho
     assert_same(narrow, columns, 1e-9, floor=1e-12)
     for some in layers:
         assert_same(some, layer, 1e-9, floor=1e-12)
+
+
+@check(
+    share=0.5,
+    network=random_networks.networks(),
+    seed=SEEDS,
+    static=st.booleans(),
+    steps=st.sampled_from([1, 3, 20]),
+    broken=st.booleans(),
+)
+def test_any_path_is_complete_and_its_reverse_the_negative(network, seed, static, steps, broken):
+    xs, bs = random_networks.ends(network, seed)
+
+    def build(xs, bs):
+        ys, path = score(network, xs), random_networks.path(xs, bs, seed, broken)
+        there = ig.path_integrated_gradients(ys, xs, path, steps, "secant")
+        home = ig.path_integrated_gradients(ys, xs, lambda ts: path([1 - t for t in ts]), steps, "secant")
+        return there, home, ys, score(network, bs)
+
+    there, home, after, before = run(build, xs, bs, static)
+    bound = 1e-9 * total(map(np.abs, there)) + 1e-11 * (1 + np.abs(after) + np.abs(before))
+    assert (np.abs(total(there) - (after - before)) <= bound).all()
+    assert_same(home, [-part for part in there], 1e-7, floor=1e-12)
 
 
 # The table of the documentation -----------------------------------------------------------------------

@@ -160,6 +160,14 @@ def per_row(s):
     return [[t] for t in tensors(s)] + tensors(s)
 
 
+def paths(s):
+    """Functions of the time, and points."""
+    ways = [lambda t: t, lambda t: s.x, lambda t: None, lambda: s.x, lambda t: t * s.u, lambda t: [t * s.x]]
+    ways += [lambda t: tf.cast(t * s.x, tf.float64), lambda t: t * s.x[:1], np.ones([2, B, F])]
+    ways += [np.ones([1, B, F]), tf.stack([s.x, s.u, s.x]), tf.stack([s.x, s.u], 1)]
+    return ways + [t for t in tensors(s) if not callable(t)]
+
+
 def builders(s):
     return [t for t in tensors(s) if not callable(t)] + [lambda ys, xs: xs, methods.saliency]
 
@@ -167,6 +175,8 @@ def builders(s):
 # function -> (a call that works, what else may be given for each argument)
 PATH = {"baselines": scalars, "num_steps": number, "method": word, "per_row": per_row, "max_rows": number}
 ONE = {"ys": tensors, "xs": tensors}
+MOVED = {"num_steps": number, "method": word, "per_row": per_row, "max_rows": number}
+MOVED |= {"grad_ys": scalars, "tolerance": number}
 
 
 def recipe(s):
@@ -195,6 +205,36 @@ FUNCTIONS = {
     ig.layer_conductance: (
         lambda s: {"ys": s.y, "layer": s.h, "xs": s.x, "num_steps": 3},
         {**ONE, **PATH, "layer": tensors, "grad_ys": scalars, "tolerance": number},
+    ),
+    ig.neuron_conductance: (
+        lambda s: {"ys": s.y, "unit": s.h[:, 1], "xs": s.x, "num_steps": 3},
+        {**ONE, **PATH, "unit": tensors, "grad_ys": scalars, "tolerance": number},
+    ),
+    ig.path_integrated_gradients: (
+        lambda s: {"ys": s.y, "xs": s.x, "path": lambda t: t * s.x, "num_steps": 3},
+        {**ONE, **MOVED, "path": paths},
+    ),
+    ig.blur_integrated_gradients: (
+        lambda s: {"ys": s.y, "xs": s.x, "axes": [1], "num_steps": 3},
+        {**ONE, **MOVED, "max_sigma": number, "axes": number},
+    ),
+    ig.sequential_integrated_gradients: (
+        lambda s: {"ys": s.y, "xs": s.x, "num_steps": 3},
+        {**ONE, **MOVED, "baselines": scalars, "axis": number},
+    ),
+    ig.guided_integrated_gradients: (
+        lambda s: {"ys": s.y, "xs": s.x, "num_steps": 3},
+        {
+            **{**ONE, "baselines": scalars, "num_steps": number, "method": word, "grad_ys": scalars},
+            **{"per_row": per_row, "fraction": number, "max_dist": number},
+        },
+    ),
+    ig.integrated_hessians: (
+        lambda s: {"ys": s.y, "xs": s.x, "num_steps": 3},
+        {
+            **{**ONE, "baselines": scalars, "num_steps": number, "grad_ys": scalars},
+            **{"per_row": per_row, "pairs": number, "beta": number},
+        },
     ),
     ig.attribution_error: (
         lambda s: {"ys": s.y, "xs": s.x, "num_steps": 3},
@@ -245,7 +285,7 @@ FUNCTIONS = {
 def shapes(function, arguments):
     """What the call has to return, as static shapes; None where it is not the shape of an argument."""
     like = {"layer_conductance": "layer", "graph_replace": "ys"}.get(function.__name__, "xs")
-    others = ("smoothgrad", "attribution_error", "convergence_delta", "path_gradients")
+    others = ("smoothgrad", "attribution_error", "convergence_delta", "path_gradients", "integrated_hessians")
     if like not in arguments or function.__name__ in others:
         return None
     if arguments.get("sampling_dims") is not None:

@@ -55,6 +55,7 @@ def new_classifier(keras=tf.keras, softmax=True):
     return randomize(model)
 
 
+@functools.cache
 def two_branches(keras=tf.keras):
     layers = keras.layers
     left, right = keras.Input((3,), name="left"), keras.Input((2,), name="right")

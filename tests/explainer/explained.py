@@ -32,6 +32,11 @@ def both_keras():
 
 
 KERAS = pytest.mark.parametrize("keras", both_keras())
+# Where the second one has no layers to be found that other tests do not find.
+ONE_KERAS = pytest.mark.parametrize(
+    "keras",
+    [both_keras()[0], *(pytest.param(*p.values, id=p.id, marks=pytest.mark.slow) for p in both_keras()[1:])],
+)
 
 
 @functools.cache

@@ -35,7 +35,7 @@ def covering(cells, size):
     """The places of some of `cells` in which all combinations of `size` values are that any cell has.
 
     Taken one by one, always a cell with the most combinations that are new; of several, one with the most
-    new combinations of one value more, then one whose values were taken least often.
+    new combinations of one value more, then, of single values, one whose values were taken least often.
     """
     small, large = (
         [set(itertools.combinations(enumerate(cell), n)) for cell in cells] for n in (size, size + 1)
@@ -43,7 +43,7 @@ def covering(cells, size):
     missing, seen, taken, kept = set().union(*small), set(), collections.Counter(), set()
     while missing:
         gains = [
-            (len(s & missing), len(x - seen), -sum(taken[v] for v in enumerate(cell)))
+            (len(s & missing), len(x - seen), -sum(taken[v] for v in enumerate(cell)) if size == 1 else 0)
             for s, x, cell in zip(small, large, cells)
         ]
         best = gains.index(max(gains))

@@ -227,6 +227,9 @@ KERAS = {
     ),
 }
 
+# Of each there is another, made of the same ops.
+ALIKE = {"unrolled LSTM", "GRU", "TimeDistributed", "separable", "gelu and elu"}
+
 # Where one kind of batch size is enough: whether it is the static one.
 ONE_BATCH = {
     "unrolled LSTM": False,
@@ -334,7 +337,7 @@ class TestNetworks:
     @pytest.mark.parametrize(
         "name, static",
         [
-            (name, static)
+            pytest.param(name, static, marks=[pytest.mark.slow] * (name in ALIKE))
             for name in KERAS
             for static in (True, False)
             if ONE_BATCH.get(name, static) == static

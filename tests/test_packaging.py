@@ -77,6 +77,7 @@ def test_the_single_file_alone_runs_the_recipe(tmp_path):
     assert Path(run(tmp_path, "program.py").strip()).parent.samefile(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_file_and_the_package_copied_together_run_the_readme(tmp_path):
     shutil.copy(ROOT / "integrated_gradients_tf.py", tmp_path)
     shutil.copytree(ROOT / "igtf", tmp_path / "igtf")

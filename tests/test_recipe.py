@@ -218,7 +218,7 @@ class TestShapes:
         tf.nest.map_structure(lambda e, f: np.testing.assert_allclose(f, e, rtol=1e-12), expected, gauss)
         tf.nest.map_structure(lambda e, f: np.testing.assert_allclose(f, e, rtol=1e-3), expected, mean)
 
-    @pytest.mark.thin(2)
+    @pytest.mark.thin
     @pytest.mark.parametrize("inner", [(), (3,), (2, 1, 3, 2)])
     @pytest.mark.parametrize(
         "shape",
@@ -243,7 +243,7 @@ class TestShapes:
         for found in run(build, x, shape=shape):
             np.testing.assert_allclose(found, x**3, rtol=1e-12)
 
-    @pytest.mark.thin(2)
+    @pytest.mark.thin
     @pytest.mark.parametrize("inner", [(), (2, 3)])
     @pytest.mark.parametrize("shape", [any_batch, lambda a: list(a.shape), lambda a: None])
     def test_no_rows_in_no_rows_out(self, run, shape, inner):

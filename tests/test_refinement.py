@@ -125,7 +125,10 @@ class TestRows:
             assert_close(found[0][i], alone[0][0], 1e-9)
             np.testing.assert_allclose(found[1][i], alone[1][0], rtol=1e-6)
 
-    @pytest.mark.parametrize("name, static", [("cnn", True), ("cnn", False), ("transformer", False)])
+    @pytest.mark.parametrize(
+        "name, static",
+        [("cnn", True), pytest.param("cnn", False, marks=pytest.mark.slow), ("transformer", False)],
+    )
     def test_the_size_of_blocks_changes_nothing(self, known, name, static):
         network, x, baseline, _ = known[name]
         found = attributed(network, x, baseline, static, tolerance=0.01)

@@ -32,6 +32,11 @@ def both_keras():
 
 
 KERAS = pytest.mark.parametrize("keras", both_keras())
+# Where the second one has no layers to be found that other tests do not find.
+ONE_KERAS = pytest.mark.parametrize(
+    "keras",
+    [both_keras()[0], *(pytest.param(*p.values, id=p.id, marks=pytest.mark.slow) for p in both_keras()[1:])],
+)
 
 
 @functools.cache
@@ -55,6 +60,7 @@ def new_classifier(keras=tf.keras, softmax=True):
     return randomize(model)
 
 
+@functools.cache
 def two_branches(keras=tf.keras):
     layers = keras.layers
     left, right = keras.Input((3,), name="left"), keras.Input((2,), name="right")

@@ -12,6 +12,7 @@ from explained import (
     IMAGES,
     KERAS,
     ONE_HOT,
+    ONE_KERAS,
     RNG,
     ROWS,
     SERIES,
@@ -85,7 +86,7 @@ class TestXplique:
 
 
 class TestValues:
-    @KERAS
+    @ONE_KERAS
     def test_equal_those_of_the_graph_function(self, keras):
         model = classifier(keras)
         expected = by_hand(model, X, num_steps=20)
@@ -96,7 +97,7 @@ class TestValues:
         change = ((y - model(np.zeros_like(X)).numpy()) * ONE_HOT).sum(1)
         np.testing.assert_allclose(delta, result.sum(1) - change, atol=1e-5)
 
-    @KERAS
+    @ONE_KERAS
     def test_a_tolerance_is_an_option_and_errors_come_beside(self, keras):
         model = classifier(keras)
         found, errors, steps = by_hand(model, X, tolerance=0.01, return_error=True)

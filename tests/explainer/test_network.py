@@ -6,6 +6,7 @@ import tensorflow as tf
 from explained import (
     CLASSES,
     KERAS,
+    ONE_KERAS,
     RNG,
     ROWS,
     X,
@@ -150,7 +151,7 @@ class TestModels:
 
 
 class TestLayers:
-    @KERAS
+    @ONE_KERAS
     def test_explainers_of_one_model_share_nothing(self, keras):
         model = new_classifier(keras)
         before = Explainer(model, output_layer="logits")
@@ -219,7 +220,7 @@ class TestLayers:
         with pytest.raises(ValueError, match="without layers that can be named"):
             Explainer(lambda x: x, layer="hidden")
 
-    @KERAS
+    @ONE_KERAS
     def test_layers_in_attributes_lists_and_dicts_of_layers_and_modules_are_found(self, keras):
         model, block = nested(keras)
 

@@ -164,7 +164,7 @@ class TestMixturesThatAreOff:
             finally:
                 v1.enable_control_flow_v2()
             ys = tf.reduce_sum(tf.tanh(h @ tf.constant(V, tf.float32)), axis=1)
-            result = ig.integrated_gradients(ys, x)
+            result = ig.integrated_gradients(ys, x, None, 20)  # which branches of version 1 make copies for
             found = session.run(result, {x: FLAT, training: False})
             assert_close(found, expected, 2e-3)
             with pytest.raises(tf.errors.InvalidArgumentError, match="mixes the rows.*training=False"):

@@ -20,6 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 GRADIENTS, RELEVANCE = "igtf/methods/gradients.py", "igtf/methods/relevance.py"
 PERTURBATION, SAMPLING = "igtf/methods/perturbation.py", "igtf/methods/sampling.py"
+GROUPS, OF_GROUPS = "igtf/methods/groups.py", "tests/methods/test_groups.py"
 RECIPE, AXIOMS = "tests/test_recipe.py", "tests/test_axioms.py"
 ATTRIBUTIONS, CONDUCTANCE = "tests/test_attributions.py", "tests/test_conductance.py"
 PATH_INTEGRAL, POINTS = "tests/test_path_integral.py", "tests/test_points.py"
@@ -91,8 +92,13 @@ MUTATIONS = [
     ("Rescale without its guard", RELEVANCE, "near = tf.abs(change) <= 1e-5", "near = tf.abs(change) < 0", [OF_RELEVANCE]),
     ("the stabilizer of LRP with one sign", RELEVANCE, "tf.where(z >= 0, epsilon, -epsilon)", "epsilon", [OF_RELEVANCE]),
     ("saliency with its sign", GRADIENTS, "result = [tf.abs(grad) for grad in grads]", "result = list(grads)", [OF_GRADIENTS]),
-    ("occlusion not shared by the windows", PERTURBATION, "result.append(in_dtype_of(x, total / tf.constant(grid.covers, total.dtype)))", "result.append(in_dtype_of(x, total))", [OF_PERTURBATION]),
+    ("occlusion not shared by the windows", PERTURBATION, "total / tf.constant(grid.covers * starts.count, total.dtype)", "total / starts.count", [OF_PERTURBATION]),
     ("Shapley credits of the order before", PERTURBATION, "tf.cast(tf.equal(turn, now), after.dtype)", "tf.cast(tf.equal(turn, now + 1), after.dtype)", [OF_PERTURBATION]),
+    ("groups not shared by their features", GROUPS, "shares = tf.math.divide_no_nan(totals, self.sizes(totals.dtype))", "shares = totals", [OF_GROUPS]),
+    ("the size of a group in one input alone", GROUPS, "total += tf.reshape(counts", "total = tf.reshape(counts", [OF_GROUPS]),
+    ("an axis of size 1 for one feature", GROUPS, "ones = each * tf.ones_like(inside, dtype)", "ones = tf.ones_like(inside, dtype)", [OF_GROUPS]),
+    ("the first baseline for all of a set", GROUPS, "some[number % self.count]", "some[0]", [OF_GROUPS]),
+    ("ids of a tensor unchecked", GROUPS, "tf.reduce_all((ids >= 0) & (ids < self.count))", "tf.reduce_all(ids >= 0)", [OF_GROUPS]),
     ("expected gradients without the mean", SAMPLING, "chosen = uniform(rows, seed, 2 * draw, maxval", "chosen = 0 * uniform(rows, seed, 2 * draw, maxval", [OF_SAMPLING]),
     ("the same noise for every copy", SAMPLING, "seed, copy * inputs + i)", "seed, i)", [OF_SAMPLING]),
 ]  # fmt: skip

@@ -159,6 +159,12 @@ def per_row(s):
     return [[t] for t in tensors(s)] + tensors(s)
 
 
+def masks(s):
+    """What may be given for a feature_mask."""
+    ids = [0, 2, 2, 1]
+    return [ids, np.array(ids, np.uint8), np.zeros([B, F], int), tf.constant(ids), *scalars(s)]
+
+
 def builders(s):
     return [t for t in tensors(s) if not callable(t)] + [lambda ys, xs: xs, methods.saliency]
 
@@ -166,6 +172,7 @@ def builders(s):
 # function -> (a call that works, what else may be given for each argument)
 PATH = {"baselines": scalars, "num_steps": number, "method": word, "per_row": per_row, "max_rows": number}
 ONE = {"ys": tensors, "xs": tensors}
+MASK = {"feature_mask": masks, "num_groups": number}
 
 
 def recipe(s):
@@ -224,11 +231,11 @@ FUNCTIONS = {
     methods.deeplift: (lambda s: {"ys": s.y, "xs": s.x}, {**ONE, "grad_ys": scalars, "baselines": scalars}),
     methods.occlusion: (
         lambda s: {"ys": s.y, "xs": s.x},
-        {**ONE, "window_shape": number, "strides": number, "baseline": scalars, "grad_ys": scalars},
+        {**ONE, **MASK, "window_shape": number, "strides": number, "baseline": scalars, "grad_ys": scalars},
     ),
     methods.shapley_value_sampling: (
         lambda s: {"ys": s.y, "xs": s.x, "num_samples": 1},
-        {**ONE, "sampling_dims": number, "baselines": scalars, "seed": number, "grad_ys": scalars},
+        {**ONE, **MASK, "sampling_dims": number, "baselines": scalars, "seed": number, "grad_ys": scalars},
     ),
     methods.expected_gradients: (
         lambda s: {"ys": s.y, "xs": s.x, "baselines": np.zeros([2, F]), "num_samples": 2},

@@ -20,6 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 GRADIENTS, RELEVANCE = "igtf/methods/gradients.py", "igtf/methods/relevance.py"
 PERTURBATION, SAMPLING = "igtf/methods/perturbation.py", "igtf/methods/sampling.py"
+COALITIONS, OF_COALITIONS = "igtf/methods/coalitions.py", "tests/methods/test_coalitions.py"
+MAPS, OF_MAPS = "igtf/methods/activation_maps.py", "tests/methods/test_activation_maps.py"
 GROUPS, OF_GROUPS = "igtf/methods/groups.py", "tests/methods/test_groups.py"
 RECIPE, AXIOMS = "tests/test_recipe.py", "tests/test_axioms.py"
 ATTRIBUTIONS, CONDUCTANCE = "tests/test_attributions.py", "tests/test_conductance.py"
@@ -99,6 +101,16 @@ MUTATIONS = [
     ("an axis of size 1 for one feature", GROUPS, "ones = each * tf.ones_like(inside, dtype)", "ones = tf.ones_like(inside, dtype)", [OF_GROUPS]),
     ("the first baseline for all of a set", GROUPS, "some[number % self.count]", "some[0]", [OF_GROUPS]),
     ("ids of a tensor unchecked", GROUPS, "tf.reduce_all((ids >= 0) & (ids < self.count))", "tf.reduce_all(ids >= 0)", [OF_GROUPS]),
+    ("kernel SHAP with the weights of sizes alone", COALITIONS, "m / math.comb(groups, s) for s, m", "m for s, m", [OF_COALITIONS]),
+    ("coalitions without their complements", COALITIONS, "halves = [kept, tf.logical_not(kept)]", "halves = [kept, kept]", [OF_COALITIONS]),
+    ("equal shares for groups that are not there", COALITIONS, "present = tf.cast(groups.sizes(tf.float64) > 0, tf.float64)", "present = tf.cast(groups.sizes(tf.float64) > -1, tf.float64)", [OF_COALITIONS]),
+    ("draws beyond the last pair counted", COALITIONS, "tf.where(pair < self.count, weight, tf.zeros([], tf.float64))", "weight", [OF_COALITIONS]),
+    ("draws by block", COALITIONS, "uniform([1 + self._groups], self._seed, draw)", "uniform([1 + self._groups], self._seed, draw - pair[0])", [OF_COALITIONS]),
+    ("subsets of one size too many", COALITIONS, "self._drawn = shares[len(self._complete) :]", "self._drawn = shares", [OF_COALITIONS]),
+    ("Grad-CAM without its ReLU", MAPS, "result = tf.nn.relu(total)", "result = total", [OF_MAPS]),
+    ("maps resized from their corners", MAPS, "tensor.dtype) + 0.5) * step - 0.5", "tensor.dtype)) * step", [OF_MAPS]),
+    ("LayerCAM with gradients of both signs", MAPS, "xs, grad_ys, name, tf.nn.relu)", "xs, grad_ys, name, tf.identity)", [OF_MAPS]),
+    ("guided backpropagation unguided", MAPS, "own_gradient(op, [tf.nn.relu(grads[0])])", "own_gradient(op, [grads[0]])", [OF_MAPS]),
     ("expected gradients without the mean", SAMPLING, "chosen = uniform(rows, seed, 2 * draw, maxval", "chosen = 0 * uniform(rows, seed, 2 * draw, maxval", [OF_SAMPLING]),
     ("the same noise for every copy", SAMPLING, "seed, copy * inputs + i)", "seed, i)", [OF_SAMPLING]),
 ]  # fmt: skip

@@ -180,6 +180,12 @@ def recipe(s):
     return {"inter": inter, "stepsize": stepsize, "output": tf.reduce_sum(inter**2, 1), "num_steps": 4}
 
 
+def convolved(s):
+    line = s.x[:, :, None]
+    layer = tf.nn.relu(line * np.float32([1, -1]))
+    return {"ys": tf.reduce_mean(layer, 1), "layer": layer, "xs": line}
+
+
 FUNCTIONS = {
     ig.linear_interpolation: (
         lambda s: {"x": s.x, "num_steps": 4},
@@ -224,6 +230,9 @@ FUNCTIONS = {
     ),
     methods.saliency: (lambda s: {"ys": s.y, "xs": s.x}, {**ONE, "grad_ys": scalars}),
     methods.gradient_times_input: (lambda s: {"ys": s.y, "xs": s.x}, {**ONE, "grad_ys": scalars}),
+    methods.grad_cam: (lambda s: convolved(s), {**ONE, "layer": tensors, "grad_ys": scalars}),
+    methods.layer_cam: (lambda s: convolved(s), {**ONE, "layer": tensors, "grad_ys": scalars}),
+    methods.guided_backpropagation: (lambda s: {"ys": s.y, "xs": s.x}, {**ONE, "grad_ys": scalars}),
     methods.epsilon_lrp: (
         lambda s: {"ys": s.y, "xs": s.x},
         {**ONE, "grad_ys": scalars, "epsilon": number},
@@ -236,6 +245,11 @@ FUNCTIONS = {
     methods.shapley_value_sampling: (
         lambda s: {"ys": s.y, "xs": s.x, "num_samples": 1},
         {**ONE, **MASK, "sampling_dims": number, "baselines": scalars, "seed": number, "grad_ys": scalars},
+    ),
+    methods.kernel_shap: (
+        lambda s: {"ys": s.y, "xs": s.x},
+        {**ONE, **MASK, "baselines": scalars, "seed": number, "grad_ys": scalars, "num_samples": number}
+        | {"max_rows": number},
     ),
     methods.expected_gradients: (
         lambda s: {"ys": s.y, "xs": s.x, "baselines": np.zeros([2, F]), "num_samples": 2},
@@ -251,7 +265,14 @@ FUNCTIONS = {
 def shapes(function, arguments):
     """What the call has to return, as static shapes; None where it is not the shape of an argument."""
     like = {"layer_conductance": "layer", "graph_replace": "ys"}.get(function.__name__, "xs")
-    others = ("smoothgrad", "attribution_error", "convergence_delta", "path_gradients")
+    others = (
+        "grad_cam",
+        "layer_cam",
+        "smoothgrad",
+        "attribution_error",
+        "convergence_delta",
+        "path_gradients",
+    )
     if like not in arguments or function.__name__ in others:
         return None
     if arguments.get("sampling_dims") is not None:

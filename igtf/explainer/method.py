@@ -17,11 +17,11 @@ METHODS = {
     **{name: getattr(methods, name) for name in methods.__all__},
 }
 # Those whose attributions sum to F(x) - F(baseline).
-COMPLETE = ("integrated_gradients", "layer_conductance", "deeplift", "shapley_value_sampling")
+COMPLETE = ("integrated_gradients", "layer_conductance", "deeplift", "shapley_value_sampling", "kernel_shap")
 # Those that take steps.
 INTEGRALS = ("integrated_gradients", "layer_conductance")
 # Those that need no gradient: of ids, too.
-BLACK_BOX = ("occlusion", "shapley_value_sampling")
+BLACK_BOX = ("occlusion", "shapley_value_sampling", "kernel_shap")
 
 
 class Method:

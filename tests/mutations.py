@@ -22,6 +22,7 @@ GRADIENTS, RELEVANCE = "igtf/methods/gradients.py", "igtf/methods/relevance.py"
 PERTURBATION, SAMPLING = "igtf/methods/perturbation.py", "igtf/methods/sampling.py"
 COALITIONS, OF_COALITIONS = "igtf/methods/coalitions.py", "tests/methods/test_coalitions.py"
 MAPS, OF_MAPS = "igtf/methods/activation_maps.py", "tests/methods/test_activation_maps.py"
+AREAS, OF_AREAS = "igtf/visualization/areas.py", "tests/visualization/test_areas.py"
 GROUPS, OF_GROUPS = "igtf/methods/groups.py", "tests/methods/test_groups.py"
 RECIPE, AXIOMS = "tests/test_recipe.py", "tests/test_axioms.py"
 ATTRIBUTIONS, CONDUCTANCE = "tests/test_attributions.py", "tests/test_conductance.py"
@@ -111,6 +112,9 @@ MUTATIONS = [
     ("maps resized from their corners", MAPS, "tensor.dtype) + 0.5) * step - 0.5", "tensor.dtype)) * step", [OF_MAPS]),
     ("LayerCAM with gradients of both signs", MAPS, "xs, grad_ys, name, tf.nn.relu)", "xs, grad_ys, name, tf.identity)", [OF_MAPS]),
     ("guided backpropagation unguided", MAPS, "own_gradient(op, [tf.nn.relu(grads[0])])", "own_gradient(op, [grads[0]])", [OF_MAPS]),
+    ("segments ranked by their sum", AREAS, "sums / np.maximum(sizes, 1), -np.inf", "sums, -np.inf", [OF_AREAS]),
+    ("pixels of segments counted twice", AREAS, "added = masks[best] & left", "added = masks[best]", [OF_AREAS]),
+    ("an area that carries less", AREAS, "(m > 0) & (m >= regions", "(m > 0) & (m > regions", [OF_AREAS]),
     ("expected gradients without the mean", SAMPLING, "chosen = uniform(rows, seed, 2 * draw, maxval", "chosen = 0 * uniform(rows, seed, 2 * draw, maxval", [OF_SAMPLING]),
     ("the same noise for every copy", SAMPLING, "seed, copy * inputs + i)", "seed, i)", [OF_SAMPLING]),
 ]  # fmt: skip

@@ -115,6 +115,8 @@ MUTATIONS = [
     ("segments ranked by their sum", AREAS, "sums / np.maximum(sizes, 1), -np.inf", "sums, -np.inf", [OF_AREAS]),
     ("pixels of segments counted twice", AREAS, "added = masks[best] & left", "added = masks[best]", [OF_AREAS]),
     ("an area that carries less", AREAS, "(m > 0) & (m >= regions", "(m > 0) & (m > regions", [OF_AREAS]),
+    ("the first layer with spatial axes", "igtf/explainer/layers.py", "return max(found, key", "return min(found, key", ["tests/explainer/test_groups_and_areas.py"]),
+    ("black alone for XRAI", "igtf/explainer/explainer.py", "images.max(axes, keepdims=True)])", "images.min(axes, keepdims=True)])", ["tests/explainer/test_groups_and_areas.py"]),
     ("expected gradients without the mean", SAMPLING, "chosen = uniform(rows, seed, 2 * draw, maxval", "chosen = 0 * uniform(rows, seed, 2 * draw, maxval", [OF_SAMPLING]),
     ("the same noise for every copy", SAMPLING, "seed, copy * inputs + i)", "seed, i)", [OF_SAMPLING]),
 ]  # fmt: skip

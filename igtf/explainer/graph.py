@@ -149,7 +149,7 @@ class Call:
         self.structure, self._held = None, [False]
         layer = self._layer
         if layer is None:
-            layer = last_with_places(self._method.name, ys, inputs, seen)
+            layer = last_with_places(self._method.name, self._network.model, ys, inputs, seen)
         else:
             layer = tf.nest.flatten(hidden(self._network, layer, inputs, seen))
             if len(layer) > 1:

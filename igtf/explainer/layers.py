@@ -197,14 +197,17 @@ def read_by(tensors, inputs):
     return [x for x in tf.nest.flatten(inputs) if ops_between(flat, [x]) or any(t is x for t in flat)]
 
 
-def last_with_places(function, ys, inputs, seen):
+def last_with_places(function, model, ys, inputs, seen):
     """What the last layer with spatial axes returned, as many axes as an input has."""
+    # Places are elsewhere behind these.
+    moved = [seen[id(layer)] for layer in all_layers(model) if type(layer).__name__ in ("Permute", "Reshape")]
+    moved = {t.ref() for t in tf.nest.flatten(moved) if isinstance(t, tf.Tensor)}
     order = {op: i for i, op in enumerate(ops_between(tf.nest.flatten(ys), tf.nest.flatten(inputs)))}
     ranks = {x.shape.rank for x in tf.nest.flatten(inputs)} - {None, 1, 2}
     found = [
         t
         for t in recorded(seen)
-        if t.op in order and t.dtype.is_floating and t.shape.rank in ranks
+        if t.op in order and t.dtype.is_floating and t.shape.rank in ranks and t.ref() not in moved
         if any(size != 1 for size in t.shape.as_list()[1:-1])
     ]
     if not found:

@@ -331,7 +331,7 @@ def spotlight(
         return rgb
 
     said = {"both": "attribution of either sign"}.get(polarity, f"{polarity} attribution")
-    entries = {f"the least area that carries {percent:g} % of the {said}": colour}
+    entries = {f"{percent:g} % of the {said}": colour}
     return _prints(images, columns, draw, entries, polarity, original, titles, ax)
 
 

@@ -60,6 +60,17 @@ class TestMapsOfLayers:
         model = Subclassed()
         assert_close(explain(model, method="grad_cam"), explain(model.inside, method="grad_cam"), 1e-6)
 
+    def test_places_that_a_layer_has_turned_are_no_map(self):
+        stack = [
+            layers.Conv2D(4, 3, name="late"),
+            layers.Permute((2, 1, 3)),
+            layers.Flatten(),
+            layers.Dense(3),
+        ]
+        model = randomize(tf.keras.Sequential([layers.Input((16, 12, 3)), *stack]))
+        found = explain(model, method="grad_cam")
+        assert_close(found, explain(model, method="grad_cam", layer="late"), 1e-6)
+
     def test_every_class_has_its_map(self):
         model = convolutional()
         every = Explainer(model, "grad_cam").explain(IMAGES, "all", progress=False)

@@ -171,5 +171,5 @@ def test_a_spotlight_shows_the_area_in_its_colours_and_fades_the_rest():
     assert red == green == blue > 0.6
     assert (shown[5, 5] == shown[11, 11]).all() and not np.allclose(shown[5, 5], image[5, 5])
     (text,) = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert text == "the least area that carries 100 % of the positive attribution"
+    assert text == "100 % of the positive attribution"
     pixels(figure)

@@ -20,6 +20,10 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 GRADIENTS, RELEVANCE = "igtf/methods/gradients.py", "igtf/methods/relevance.py"
 PERTURBATION, SAMPLING = "igtf/methods/perturbation.py", "igtf/methods/sampling.py"
+COALITIONS, OF_COALITIONS = "igtf/methods/coalitions.py", "tests/methods/test_coalitions.py"
+MAPS, OF_MAPS = "igtf/methods/activation_maps.py", "tests/methods/test_activation_maps.py"
+AREAS, OF_AREAS = "igtf/visualization/areas.py", "tests/visualization/test_areas.py"
+GROUPS, OF_GROUPS = "igtf/methods/groups.py", "tests/methods/test_groups.py"
 RECIPE, AXIOMS = "tests/test_recipe.py", "tests/test_axioms.py"
 ATTRIBUTIONS, CONDUCTANCE = "tests/test_attributions.py", "tests/test_conductance.py"
 PATH_INTEGRAL, POINTS = "tests/test_path_integral.py", "tests/test_points.py"
@@ -91,8 +95,28 @@ MUTATIONS = [
     ("Rescale without its guard", RELEVANCE, "near = tf.abs(change) <= 1e-5", "near = tf.abs(change) < 0", [OF_RELEVANCE]),
     ("the stabilizer of LRP with one sign", RELEVANCE, "tf.where(z >= 0, epsilon, -epsilon)", "epsilon", [OF_RELEVANCE]),
     ("saliency with its sign", GRADIENTS, "result = [tf.abs(grad) for grad in grads]", "result = list(grads)", [OF_GRADIENTS]),
-    ("occlusion not shared by the windows", PERTURBATION, "result.append(in_dtype_of(x, total / tf.constant(grid.covers, total.dtype)))", "result.append(in_dtype_of(x, total))", [OF_PERTURBATION]),
+    ("occlusion not shared by the windows", PERTURBATION, "total / tf.constant(grid.covers * starts.count, total.dtype)", "total / starts.count", [OF_PERTURBATION]),
     ("Shapley credits of the order before", PERTURBATION, "tf.cast(tf.equal(turn, now), after.dtype)", "tf.cast(tf.equal(turn, now + 1), after.dtype)", [OF_PERTURBATION]),
+    ("groups not shared by their features", GROUPS, "shares = tf.math.divide_no_nan(totals, self.sizes(totals.dtype))", "shares = totals", [OF_GROUPS]),
+    ("the size of a group in one input alone", GROUPS, "total += tf.reshape(counts", "total = tf.reshape(counts", [OF_GROUPS]),
+    ("an axis of size 1 for one feature", GROUPS, "ones = each * tf.ones_like(inside, dtype)", "ones = tf.ones_like(inside, dtype)", [OF_GROUPS]),
+    ("the first baseline for all of a set", GROUPS, "some[number % self.count]", "some[0]", [OF_GROUPS]),
+    ("ids of a tensor unchecked", GROUPS, "tf.reduce_all((ids >= 0) & (ids < self.count))", "tf.reduce_all(ids >= 0)", [OF_GROUPS]),
+    ("kernel SHAP with the weights of sizes alone", COALITIONS, "m / math.comb(groups, s) for s, m", "m for s, m", [OF_COALITIONS]),
+    ("coalitions without their complements", COALITIONS, "halves = [kept, tf.logical_not(kept)]", "halves = [kept, kept]", [OF_COALITIONS]),
+    ("equal shares for groups that are not there", COALITIONS, "present = tf.cast(groups.sizes(tf.float64) > 0, tf.float64)", "present = tf.cast(groups.sizes(tf.float64) > -1, tf.float64)", [OF_COALITIONS]),
+    ("draws beyond the last pair counted", COALITIONS, "tf.where(pair < self.count, weight, tf.zeros([], tf.float64))", "weight", [OF_COALITIONS]),
+    ("draws by block", COALITIONS, "uniform([1 + self._groups], self._seed, draw)", "uniform([1 + self._groups], self._seed, draw - pair[0])", [OF_COALITIONS]),
+    ("subsets of one size too many", COALITIONS, "self._drawn = shares[len(self._complete) :]", "self._drawn = shares", [OF_COALITIONS]),
+    ("Grad-CAM without its ReLU", MAPS, "result = tf.nn.relu(total)", "result = total", [OF_MAPS]),
+    ("maps resized from their corners", MAPS, "tensor.dtype) + 0.5) * step - 0.5", "tensor.dtype)) * step", [OF_MAPS]),
+    ("LayerCAM with gradients of both signs", MAPS, "xs, grad_ys, name, tf.nn.relu)", "xs, grad_ys, name, tf.identity)", [OF_MAPS]),
+    ("guided backpropagation unguided", MAPS, "own_gradient(op, [tf.nn.relu(grads[0])])", "own_gradient(op, [grads[0]])", [OF_MAPS]),
+    ("segments ranked by their sum", AREAS, "sums / np.maximum(sizes, 1), -np.inf", "sums, -np.inf", [OF_AREAS]),
+    ("pixels of segments counted twice", AREAS, "added = masks[best] & left", "added = masks[best]", [OF_AREAS]),
+    ("an area that carries less", AREAS, "(m > 0) & (m >= regions", "(m > 0) & (m > regions", [OF_AREAS]),
+    ("the first layer with spatial axes", "igtf/explainer/layers.py", "return max(found, key", "return min(found, key", ["tests/explainer/test_groups_and_areas.py"]),
+    ("black alone for XRAI", "igtf/explainer/explainer.py", "images.max(axes, keepdims=True)])", "images.min(axes, keepdims=True)])", ["tests/explainer/test_groups_and_areas.py"]),
     ("expected gradients without the mean", SAMPLING, "chosen = uniform(rows, seed, 2 * draw, maxval", "chosen = 0 * uniform(rows, seed, 2 * draw, maxval", [OF_SAMPLING]),
     ("the same noise for every copy", SAMPLING, "seed, copy * inputs + i)", "seed, i)", [OF_SAMPLING]),
 ]  # fmt: skip

@@ -39,12 +39,13 @@ METHODS = {
     "epsilon_lrp": lambda ys, xs, bs: methods.epsilon_lrp(ys, xs),
     "gradient_times_input": lambda ys, xs, bs: methods.gradient_times_input(ys, xs),
     "saliency": lambda ys, xs, bs: methods.saliency(ys, xs),
+    "guided_backpropagation": lambda ys, xs, bs: methods.guided_backpropagation(ys, xs),
     "occlusion": lambda ys, xs, bs: methods.occlusion(ys, xs, baseline=bs),
     "shapley_value_sampling": lambda ys, xs, bs: methods.shapley_value_sampling(
         ys, xs, num_samples=2, baselines=bs, seed=1
     ),
-    # Each baseline is a data set.
     "expected_gradients": lambda ys, xs, bs: methods.expected_gradients(ys, xs, bs, 3, seed=1),
+    "kernel_shap": lambda ys, xs, bs: methods.kernel_shap(ys, xs, bs, num_samples=40, seed=1),
     "smoothgrad": lambda ys, xs, bs: methods.smoothgrad(
         methods.gradient_times_input, ys, xs, stdev=0.1, num_samples=2, seed=1
     ),
@@ -59,6 +60,7 @@ CLAIMS = {
         "integrated_gradients, secant": "yes",
         "deeplift": "yes",
         "shapley_value_sampling": "yes",
+        "kernel_shap": "yes",
         "expected_gradients": "limit",
     },
     "sensitivity": {
@@ -68,14 +70,14 @@ CLAIMS = {
         "occlusion": "yes",
         "shapley_value_sampling": "yes",
     },
-    "dummy": dict.fromkeys(METHODS, "yes"),
+    "dummy": dict.fromkeys(ALL - {"kernel_shap"}, "yes"),
     "linearity": {
-        **dict.fromkeys(ALL - {"saliency"}, "yes"),
+        **dict.fromkeys(ALL - {"saliency", "guided_backpropagation"}, "yes"),
         "integrated_gradients, secant": "limit",
     },
-    "symmetry": dict.fromkeys(ALL - {"shapley_value_sampling", "smoothgrad"}, "yes"),
+    "symmetry": dict.fromkeys(ALL - {"shapley_value_sampling", "kernel_shap", "smoothgrad"}, "yes"),
     "implementation invariance": {
-        **dict.fromkeys(ALL - {"deeplift", "epsilon_lrp"}, "yes"),
+        **dict.fromkeys(ALL - {"deeplift", "epsilon_lrp", "guided_backpropagation"}, "yes"),
         "integrated_gradients, secant": "limit",
     },
     "baseline swap": {

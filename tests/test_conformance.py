@@ -52,6 +52,13 @@ def unit(xs, **options):
     return ig.neuron_conductance(ys, hidden[:, 1], xs, 0.1, 4, **options)
 
 
+def convolved(xs, method, **options):
+    """Of a layer of a network that convolves its first input, a line of features."""
+    line = tf.nest.flatten(xs)[0][:, :, None]
+    layer = tf.nn.relu(tf.nn.conv1d(line, tf.constant(W[:3, None, :], line.dtype), 2, "SAME"))
+    return method(tf.reduce_mean(layer, 1) @ tf.constant(V, line.dtype), layer, line, **options)
+
+
 # name -> function of the inputs (tensor or structure) and of what every builder takes: `name`
 BUILDERS = {
     "linear_interpolation": lambda xs, **o: ig.linear_interpolation(xs, 4, 0.1, **o)[0],
@@ -83,11 +90,17 @@ BUILDERS = {
     "backpropagate": lambda xs, **o: ig.backpropagate(outputs(xs)[1], xs, None, {}, **o),
     "saliency": lambda xs, **o: methods.saliency(outputs(xs)[1], xs, **o),
     "gradient_times_input": lambda xs, **o: methods.gradient_times_input(outputs(xs)[1], xs, **o),
+    "grad_cam": lambda xs, **o: convolved(xs, methods.grad_cam, **o),
+    "layer_cam": lambda xs, **o: convolved(xs, methods.layer_cam, **o),
+    "guided_backpropagation": lambda xs, **o: methods.guided_backpropagation(outputs(xs)[1], xs, **o),
     "epsilon_lrp": lambda xs, **o: methods.epsilon_lrp(outputs(xs)[1], xs, **o),
     "deeplift": lambda xs, **o: methods.deeplift(outputs(xs)[1], xs, 0.1, **o),
     "occlusion": lambda xs, **o: methods.occlusion(outputs(xs)[1], xs, baseline=0.1, **o),
     "shapley_value_sampling": lambda xs, **o: methods.shapley_value_sampling(
         outputs(xs)[1], xs, 2, baselines=0.1, seed=1, **o
+    ),
+    "kernel_shap": lambda xs, **o: methods.kernel_shap(
+        outputs(xs)[1], xs, num_samples=12, baselines=0.1, seed=1, **o
     ),
     "expected_gradients": lambda xs, **o: methods.expected_gradients(
         outputs(xs)[1], xs, like(0.1, xs), 2, seed=1, **o
@@ -100,6 +113,8 @@ FUNCTIONS = {name: getattr(ig, name, None) or getattr(methods, name) for name in
 # What is returned has not the structure of the inputs.
 OTHERWISE = {
     "layer_conductance",
+    "grad_cam",
+    "layer_cam",
     "integrated_hessians",
     "attribution_error",
     "convergence_delta",
@@ -122,6 +137,8 @@ def shape(name, rows, features):
         "attribution_error": (rows,),
         "convergence_delta": (rows,),
         "graph_replace": (rows, 2),
+        "grad_cam": (rows, features, 1),
+        "layer_cam": (rows, features, 1),
     }.get(name, (rows, features))
 
 

@@ -168,6 +168,12 @@ def paths(s):
     return ways + [t for t in tensors(s) if not callable(t)]
 
 
+def masks(s):
+    """What may be given for a feature_mask."""
+    ids = [0, 2, 2, 1]
+    return [ids, np.array(ids, np.uint8), np.zeros([B, F], int), tf.constant(ids), *scalars(s)]
+
+
 def builders(s):
     return [t for t in tensors(s) if not callable(t)] + [lambda ys, xs: xs, methods.saliency]
 
@@ -177,11 +183,18 @@ PATH = {"baselines": scalars, "num_steps": number, "method": word, "per_row": pe
 ONE = {"ys": tensors, "xs": tensors}
 MOVED = {"num_steps": number, "method": word, "per_row": per_row, "max_rows": number}
 MOVED |= {"grad_ys": scalars, "tolerance": number}
+MASK = {"feature_mask": masks, "num_groups": number}
 
 
 def recipe(s):
     inter, stepsize, _ = ig.linear_interpolation(s.x, 4)
     return {"inter": inter, "stepsize": stepsize, "output": tf.reduce_sum(inter**2, 1), "num_steps": 4}
+
+
+def convolved(s):
+    line = s.x[:, :, None]
+    layer = tf.nn.relu(line * np.float32([1, -1]))
+    return {"ys": tf.reduce_mean(layer, 1), "layer": layer, "xs": line}
 
 
 FUNCTIONS = {
@@ -258,6 +271,9 @@ FUNCTIONS = {
     ),
     methods.saliency: (lambda s: {"ys": s.y, "xs": s.x}, {**ONE, "grad_ys": scalars}),
     methods.gradient_times_input: (lambda s: {"ys": s.y, "xs": s.x}, {**ONE, "grad_ys": scalars}),
+    methods.grad_cam: (lambda s: convolved(s), {**ONE, "layer": tensors, "grad_ys": scalars}),
+    methods.layer_cam: (lambda s: convolved(s), {**ONE, "layer": tensors, "grad_ys": scalars}),
+    methods.guided_backpropagation: (lambda s: {"ys": s.y, "xs": s.x}, {**ONE, "grad_ys": scalars}),
     methods.epsilon_lrp: (
         lambda s: {"ys": s.y, "xs": s.x},
         {**ONE, "grad_ys": scalars, "epsilon": number},
@@ -265,11 +281,16 @@ FUNCTIONS = {
     methods.deeplift: (lambda s: {"ys": s.y, "xs": s.x}, {**ONE, "grad_ys": scalars, "baselines": scalars}),
     methods.occlusion: (
         lambda s: {"ys": s.y, "xs": s.x},
-        {**ONE, "window_shape": number, "strides": number, "baseline": scalars, "grad_ys": scalars},
+        {**ONE, **MASK, "window_shape": number, "strides": number, "baseline": scalars, "grad_ys": scalars},
     ),
     methods.shapley_value_sampling: (
         lambda s: {"ys": s.y, "xs": s.x, "num_samples": 1},
-        {**ONE, "sampling_dims": number, "baselines": scalars, "seed": number, "grad_ys": scalars},
+        {**ONE, **MASK, "sampling_dims": number, "baselines": scalars, "seed": number, "grad_ys": scalars},
+    ),
+    methods.kernel_shap: (
+        lambda s: {"ys": s.y, "xs": s.x},
+        {**ONE, **MASK, "baselines": scalars, "seed": number, "grad_ys": scalars, "num_samples": number}
+        | {"max_rows": number},
     ),
     methods.expected_gradients: (
         lambda s: {"ys": s.y, "xs": s.x, "baselines": np.zeros([2, F]), "num_samples": 2},
@@ -285,7 +306,8 @@ FUNCTIONS = {
 def shapes(function, arguments):
     """What the call has to return, as static shapes; None where it is not the shape of an argument."""
     like = {"layer_conductance": "layer", "graph_replace": "ys"}.get(function.__name__, "xs")
-    others = ("smoothgrad", "attribution_error", "convergence_delta", "path_gradients", "integrated_hessians")
+    others = ("smoothgrad", "attribution_error", "convergence_delta", "path_gradients")
+    others += ("integrated_hessians", "grad_cam", "layer_cam")
     if like not in arguments or function.__name__ in others:
         return None
     if arguments.get("sampling_dims") is not None:

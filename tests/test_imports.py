@@ -10,7 +10,8 @@ FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in [ROOT / "integrated_gradients_tf.py", *sorted(ROOT.glob("igtf/**/*.py"))]
 }
-LAZY = {("igtf", "igtf.explainer")}  # so that `import igtf` stays light
+# So that `import igtf` stays light, and pictures are imported when they are asked for.
+LAZY = {("igtf", "igtf.explainer"), ("igtf.explainer.explainer", "igtf.visualization.areas")}
 LONGEST = 450
 
 

@@ -10,20 +10,18 @@ independent of one another.
 import contextlib
 import inspect
 import itertools
-import os
-import sys
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
-from igtf.explainer.arrays import check_nan, describe, expected, join, row_numbers
+from igtf.explainer.arrays import check_nan, describe, expected, join
 from igtf.explainer.batches import Arrays, DataSet, named_baselines, naming_rows, stack_baselines
 from igtf.explainer.graph import Call, Setup
-from igtf.explainer.method import Method
+from igtf.explainer.method import Method, merged_options
 from igtf.explainer.network import ModelError, Network
+from igtf.explainer.notes import Notes
 from igtf.explainer.targets import are_classes, check_classes
 from igtf.methods.common import is_int
 
@@ -35,8 +33,6 @@ Targets: TypeAlias = np.ndarray | tf.Tensor | list | dict | int | str | None
 Baselines: TypeAlias = np.ndarray | tf.Tensor | list | tuple | dict | float | str | Callable | None
 
 REDUCERS = {"mean": np.mean, "sum": np.sum, "max": np.max, "min": np.min}
-# How far the sum of attributions may be from the change of the output before a warning.
-TOLERANCE = 0.05
 
 
 class Explainer:
@@ -55,8 +51,10 @@ class Explainer:
         outputs.
       method: name of a function of `igtf`:
         `"integrated_gradients"`, `"layer_conductance"`, `"saliency"`, `"gradient_times_input"`,
-        `"epsilon_lrp"`, `"deeplift"`, `"occlusion"`, `"shapley_value_sampling"`,
-        `"expected_gradients"` (`baselines` is its data set) or `"smoothgrad"`.
+        `"guided_backpropagation"`, `"epsilon_lrp"`, `"deeplift"`, `"occlusion"`,
+        `"shapley_value_sampling"`, `"kernel_shap"`, `"expected_gradients"` (`baselines` is its data set),
+        `"smoothgrad"`, or `"grad_cam"` and `"layer_cam"`, which return one map `[N, H, W, 1]`, of the last
+        layer with spatial axes unless `layer` names another.
       output_layer: name or index of the Keras layer whose output is explained instead of the
         model's. Of a layer that is called several times, a pair of it and the number of the call.
       layer: likewise, a Keras layer that attributions are for, instead of the inputs. Its baseline is
@@ -106,7 +104,7 @@ class Explainer:
     ) -> None:
         network = Network(model)
         arguments = inspect.signature(Explainer).parameters
-        chosen = Method(method, _merged(method_options, options), layer is not None, arguments)
+        chosen = Method(method, merged_options(method_options, options), layer is not None, arguments)
         output_layer = network.find("output_layer", output_layer)
         layer = network.find("layer", layer, several=True)
         if not isinstance(logits, (bool, np.bool_)):
@@ -263,11 +261,82 @@ class Explainer:
             )
         return self._batches(source, return_delta, return_error, allow_nan, progress)
 
+    def xrai(
+        self,
+        images: Any,
+        targets: Targets = None,
+        baselines: Baselines = None,
+        segments: Any = None,
+        progress: bool = True,
+    ) -> np.ndarray:
+        """Ranks the segments of images by the density of their attributions: XRAI.
+
+        Kapishnikov et al., https://arxiv.org/abs/1906.02825: the attributions of this explainer (the paper
+        takes integrated gradients) are averaged over a black and a white baseline, and segments of the
+        image at several scales, found by scikit-image and widened a little, are ranked by them, as
+        `igtf.visualization.xrai` says. `igtf.visualization.spotlight` shows them.
+
+        Args:
+          images: array `[N, H, W]` or `[N, H, W, C]`; `C` is 1 or 3 unless `segments` are given.
+          targets, progress: as for `explain`; one output for each image.
+          baselines: as for `explain`. `None`: the least and the largest value of each image.
+          segments: for each image, what `igtf.visualization.xrai` takes; `None` asks
+            `igtf.visualization.segment`.
+
+        Returns:
+          For each pixel the mean attribution of the pixels with which its segment was added: `[N, H, W]`.
+
+        Raises:
+          TypeError: `images` is a data set or no array of numbers.
+          ValueError: attributions that are not those of the pixels of images; as `explain`.
+          ImportError: `segments` is `None` and scikit-image is not installed, or SciPy is not.
+
+        >>> image = np.repeat(np.float32([0, 1]), 8) * np.ones([1, 16, 1], np.float32)  # [1, 16, 16]
+        >>> quarters = np.arange(16)[:, None] // 8 + 2 * (np.arange(16) // 8)
+        >>> explainer = Explainer(lambda x: tf.reduce_sum(x[:, :8], [1, 2]))
+        >>> explainer.xrai(image, segments=[quarters], progress=False)[0, ::8, ::8].round(2).tolist()
+        [[-0.5, 0.5], [0.0, 0.0]]
+        """
+        from igtf.visualization import areas  # which needs no TensorFlow
+
+        if isinstance(images, tf.data.Dataset):
+            raise TypeError(
+                "Explainer.xrai: images is a data set, expected an array [N, H, W, C]. Call it for one batch "
+                "after the other."
+            )
+        if baselines is None and self._setup.method.takes_baselines and not self._setup.method.draws:
+            baselines = _black_and_white
+        maps = self.explain(images, targets, baselines, progress=progress)
+        images = np.asarray(images)
+        if (
+            not isinstance(maps, np.ndarray)
+            or images.ndim not in (3, 4)
+            or maps.shape[:3] != images.shape[:3]
+        ):
+            raise ValueError(
+                f"Explainer.xrai: images is {describe(images)} with attributions {describe(maps)}, expected "
+                "[N, H, W] or [N, H, W, C] of both: one image as input, one output, and a method that "
+                "explains pixels."
+            )
+        if segments is not None and len(segments) != len(images):
+            raise ValueError(
+                f"Explainer.xrai: segments has {len(segments)} entries, expected {len(images)}, those of "
+                "each image. Pass a list of them."
+            )
+        if maps.ndim == 4:
+            maps = maps.sum(-1)
+        widened = round(5 * min(maps.shape[1:]) / areas.SIDE)  # as in the paper
+        result = [
+            areas.xrai(values, areas.segment(image) if segments is None else segments[i], widened)
+            for i, (values, image) in enumerate(zip(maps, images))
+        ]
+        return np.stack(result)
+
     # One batch after the other
 
     def _batches(self, source, return_delta, return_error, allow_nan, progress):
         bar = tf.keras.utils.Progbar(source.count, unit_name="batch") if progress else None
-        batches, done, notes = iter(source), 0, _Notes(self._setup.method, allow_nan)
+        batches, done, notes = iter(source), 0, Notes(self._setup.method, allow_nan)
         try:
             for number in itertools.count(1):
                 with naming_rows("reading the data set", done):
@@ -362,80 +431,7 @@ class Explainer:
             raise cause from (None if error.__cause__ is error.cause else error.__cause__)
 
 
-class _Notes:
-    """What is to be said at the end of a call, once: how far sums and errors are from what was expected.
-
-    Attributes:
-      advice: text about the targets, or None.
-    """
-
-    def __init__(self, method, allow_nan):
-        self._method, self._allow_nan = method, allow_nan
-        self._rows, self._worst = [], (0.0, None)
-        self._inaccurate: dict[int, float] = {}
-        self.advice = None
-
-    def compare(self, start, sums, covers):
-        """Takes `[B, 3]` or `[B, C, 3]`: delta, change and what rounding explains; or 4, and the error."""
-        columns = np.moveaxis(np.reshape(sums, [len(sums), -1, sums.shape[-1]]), -1, 0).astype(np.float64)
-        delta, change, rounding, *errors = columns
-        if errors and self._method.tolerance is not None:
-            worst = errors[0].max(1)
-            over = np.flatnonzero(worst > self._method.tolerance)
-            self._inaccurate.update((start + row, worst[row]) for row in over)
-        missed = (abs(delta) > TOLERANCE * abs(change)) & (abs(delta) > rounding) & covers
-        if not self._allow_nan:
-            missed |= ~np.isfinite(delta)
-        if not missed.any():
-            return
-        self._rows += [start + row for row in np.flatnonzero(missed.any(1))]
-        size = np.where(missed, np.nan_to_num(abs(delta), nan=np.inf), -1)
-        row, column = np.unravel_index(size.argmax(), size.shape)
-        if size[row, column] > self._worst[0]:
-            self._worst = size[row, column], (start + row, delta[row, column], change[row, column])
-
-    def warn(self):
-        if self.advice:
-            warnings.warn(self.advice, stacklevel=_outside())
-        if self._inaccurate:
-            row = max(self._inaccurate, key=self._inaccurate.__getitem__)
-            warnings.warn(
-                f"Explainer.explain: the attributions of {row_numbers(list(self._inaccurate))} are not "
-                f"within the tolerance of {self._method.tolerance:g} after {self._method.most_steps} steps, "
-                f"the most that may be taken; worst is row {row}, with an estimated error of "
-                f"{self._inaccurate[row]:.2g}. Pass a larger num_steps, or a larger tolerance.",
-                stacklevel=_outside(),
-            )
-        if self._rows:
-            row, delta, change = self._worst[1]
-            warnings.warn(
-                f"Explainer.explain: the attributions of {row_numbers(self._rows)} do not sum to the change "
-                f"of the output, worst in row {row}: they sum to {delta + change:.4g} and the output changes "
-                f"by {change:.4g} (delta {delta:.4g}), expected within {TOLERANCE:.0%}. "
-                f"{self._method.remedy()}",
-                stacklevel=_outside(),
-            )
-
-
-def _outside():
-    """The stack level of who called this package."""
-    here, level, frame = os.path.dirname(__file__), 1, sys._getframe(1)
-    while frame.f_back is not None and os.path.dirname(frame.f_code.co_filename) == here:
-        level, frame = level + 1, frame.f_back
-    return level
-
-
-def _merged(method_options, options):
-    """The options of the method, from both places where they may be given."""
-    if not isinstance(method_options, (dict, type(None))):
-        raise TypeError(
-            f"Explainer: method_options is a {type(method_options).__name__}, expected a dict of options, "
-            'such as {"num_steps": 50}.'
-        )
-    twice = [name for name in options if name in (method_options or {})]
-    if twice:
-        raise ValueError(
-            f"Explainer: {twice[0]!r} is an argument and in method_options, too, expected one of them. Leave "
-            "one out."
-        )
-    return {**(method_options or {}), **options}
+def _black_and_white(images):
+    """The least and the largest value of each image, `[2, N, 1, ...]`."""
+    axes = tuple(range(1, images.ndim))
+    return np.stack([images.min(axes, keepdims=True), images.max(axes, keepdims=True)])

@@ -9,19 +9,26 @@ import numpy as np
 import tensorflow as tf
 
 from igtf.arithmetic import sum_features
-from igtf.explainer.arrays import cast, describe, expected, listed, members, named_leaves, slice_rows
+from igtf.explainer.arrays import cast, describe, listed, named_leaves, slice_rows
+from igtf.explainer.layers import (
+    all_layers,
+    calls_of,
+    check_apart,
+    hidden,
+    last_with_places,
+    read_by,
+    recorded,
+    recording,
+    the_call,
+)
 from igtf.explainer.method import Method
 from igtf.explainer.network import (
     AsSeen,
     ModelError,
     Network,
     autographed,
-    calls_of,
     casts_of,
     inlined,
-    recorded,
-    recording,
-    the_call,
 )
 from igtf.explainer.targets import (
     SCORES,
@@ -114,20 +121,51 @@ class Call:
         )
         starts = None if self._starts is None else [take() for _ in self._starts]
         places = [self._output_layer, *tf.nest.flatten(self._layer)]
-        with recording([place.layer for place in places if place is not None]) as seen:
+        layers = [place.layer for place in places if place is not None]
+        if self._method.maps and self._layer is None:
+            layers += all_layers(self._network.model)
+        with recording(layers) as seen:
             forward = functools.partial(self._forward, seen)
             if self._operator is None:
                 ys, weights = self._choose(forward(inputs), targets)
             else:
                 ys, weights = self._operate(AsSeen(self._network, forward), inputs, targets), None
-            wanted = inputs if self._layer is None else self._hidden(inputs, seen)
+            if self._method.maps:
+                return self._map(ys, weights, inputs, seen), None
+            wanted = inputs if self._layer is None else hidden(self._network, self._layer, inputs, seen)
         self.structure = tf.nest.map_structure(lambda t: None, wanted)
         ways = self._ways(ys, inputs, wanted)
         self._held = [not tensors for _, tensors in ways]
         attributions, sums = self._attribute(ys, weights, inputs, ways, starts)
+        if self._method.per_group:
+            self.structure, self._held = None, [False]
+            return attributions, sums
         parts = iter(attributions)
         shares = [(leaf, [next(parts) for _ in tensors]) for leaf, tensors in ways]
         return [self._gathered(leaf, share) for leaf, share in shares if share], sums
+
+    def _map(self, ys, weights, inputs, seen):
+        """The map of a layer that is named, or of the last one with spatial axes, alone in a list."""
+        self.structure, self._held = None, [False]
+        layer = self._layer
+        if layer is None:
+            layer = last_with_places(self._method.name, self._network.model, ys, inputs, seen)
+        else:
+            layer = tf.nest.flatten(hidden(self._network, layer, inputs, seen))
+            if len(layer) > 1:
+                raise ValueError(
+                    f"Explainer: layer asks for {len(layer)} tensors, expected one for {self._method.name}. "
+                    "Explain them one at a time."
+                )
+            (layer,) = layer
+        image = next((x for x in read_by(layer, inputs) if x.shape.rank == layer.shape.rank), None)
+        if image is None:
+            raise ValueError(
+                f"Explainer: layer has shape {layer.shape} and the inputs {describe(inputs)}, expected as "
+                f"many axes of both for {self._method.name}, which shows where in the input a layer is "
+                "active. Name a layer before pooling or flattening."
+            )
+        return [self._method(ys, image, None, weights, layer)]
 
     def _gathered(self, leaf, parts):
         """One attribution for a leaf: an input that is cast at several places counts once."""
@@ -230,30 +268,6 @@ class Call:
                 "layer, weights [N, units]."
             )
 
-    def _hidden(self, inputs, seen):
-        """The hidden tensors to explain, in the structure of `layer`, or of the inputs beside them."""
-
-        def find(place, member=None):
-            calls = calls_of(self._network.model, place.layer, seen, inputs)
-            own = [call for call in calls if [id(x) for x in call.inputs] == [id(member)]]
-            return the_call("layer", place, own if len(own) == 1 and place.call is None else calls)
-
-        if not isinstance(self._layer, dict) or not tf.nest.is_nested(inputs):
-            return tf.nest.map_structure(find, self._layer)
-        names = self._network.names(inputs)
-        for name in self._layer:
-            if name not in names:
-                raise ValueError(
-                    f"Explainer: layer has the key {name!r}, {expected(name, names)}: the model's inputs. "
-                    "For layers apart from inputs, pass a list of them."
-                )
-        wanted = dict(zip(names, members(inputs)))
-        # Of a layer that is called for several inputs, the call for this one.
-        wanted.update({name: find(place, wanted[name]) for name, place in self._layer.items()})
-        if isinstance(inputs, dict):
-            return wanted
-        return list(wanted.values()) if isinstance(inputs, list) else tuple(wanted.values())
-
     def _ways(self, ys, inputs, wanted):
         """Pairs of a leaf that is wanted and the tensors to explain: itself, its casts, none (held fixed)."""
         leaves = named_leaves("inputs", wanted)
@@ -290,39 +304,22 @@ class Call:
             f"for {self._method.name}. {hint}"
         )
 
-    def _check_layers(self, inputs, ways):
-        """On one joint path nothing may be computed from the rest of it; conductance is of layers alone."""
-        given = {x.ref() for x in tf.nest.flatten(inputs)}
-        xs = [x for _, tensors in ways for x in tensors]
-        for x in xs:
-            if self._method.on_input_path and x.ref() in given:
-                raise ValueError(
-                    f"Explainer: layer leaves {x.name!r} an input, expected a layer in the place of every "
-                    f"floating input for {self._method.name}. Pass the layers alone, as a list."
-                )
-            if ops_between([x], [other for other in xs if other is not x]):
-                raise ValueError(
-                    f"Explainer: layer asks for several tensors and {x.name!r} is computed from others of "
-                    "them, expected layers (and inputs beside them) that do not depend on one another: they "
-                    "move together. Explain them one at a time."
-                )
-
     def _attribute(self, ys, weights, inputs, ways, starts):
         """Flat attributions; and sums to compare, `[B, 3]` or `[B, C, 3]` (4 with the error), or None."""
         method = self._method
+        found = [x for _, tensors in ways for x in tensors]
         if self._layer is not None:
-            self._check_layers(inputs, ways)
-        hidden = [x for _, tensors in ways for x in tensors]
+            check_apart(method, inputs, found)
         if method.on_input_path:
             ways = self._ways(ys, inputs, inputs)
         xs = [x for _, tensors in ways for x in tensors]
         before = self._before(ways, tf.nest.flatten(inputs), starts)
         further = dict(return_error=True) if self._with_error else {}
         if method.on_input_path:
-            found = method(ys, xs, before, weights, layer=hidden, **further)
+            layers, found = found, method(ys, xs, before, weights, layer=found, **further)
             flat = tf.nest.flatten(ys)
-            met = first_met(flat, {x.ref(): x for x in [*hidden, *xs]}, ops_between(flat, xs))
-            self.covers = {x.ref() for x in met} == {x.ref() for x in hidden}
+            met = first_met(flat, {x.ref(): x for x in [*layers, *xs]}, ops_between(flat, xs))
+            self.covers = {x.ref() for x in met} == {x.ref() for x in layers}
         else:
             # Options may have a value for each input.
             alike = all(len(tensors) == 1 for _, tensors in ways)

@@ -9,7 +9,7 @@ from igtf.explainer.arrays import expected, listed
 from igtf.levels import METHODS as RULES
 from igtf.levels import MOST_STEPS, STEPS
 
-__all__ = ["COMPLETE", "METHODS", "Method"]
+__all__ = ["COMPLETE", "METHODS", "Method", "merged_options"]
 
 
 METHODS = {
@@ -18,11 +18,13 @@ METHODS = {
     **{name: getattr(methods, name) for name in methods.__all__},
 }
 # Those whose attributions sum to F(x) - F(baseline).
-COMPLETE = ("integrated_gradients", "layer_conductance", "deeplift", "shapley_value_sampling")
+COMPLETE = ("integrated_gradients", "layer_conductance", "deeplift", "shapley_value_sampling", "kernel_shap")
 # Those that take steps.
 INTEGRALS = ("integrated_gradients", "layer_conductance")
 # Those that need no gradient: of ids, too.
-BLACK_BOX = ("occlusion", "shapley_value_sampling")
+BLACK_BOX = ("occlusion", "shapley_value_sampling", "kernel_shap")
+# Those that say where a hidden layer is active.
+MAPS = ("grad_cam", "layer_cam")
 
 
 class Method:
@@ -35,6 +37,8 @@ class Method:
       complete: whether its attributions sum to F(x) - F(baseline).
       tolerance: the relative error that attributions may have, or None; `most_steps` is where it ends.
       on_input_path: whether it explains a hidden layer along the path of the inputs.
+      maps: whether it returns one map of where a hidden layer is active.
+      per_group: whether it returns attributions of groups, of all inputs together.
     """
 
     def __init__(self, name, options, hidden, arguments):
@@ -47,7 +51,7 @@ class Method:
         parameters = dict(inspect.signature(self._function).parameters)
         if name == "smoothgrad":
             builder = self._options.get("builder", "saliency")
-            others = ("smoothgrad", "layer_conductance", "expected_gradients")
+            others = ("smoothgrad", "layer_conductance", "expected_gradients", *MAPS)
             simple = [method for method in METHODS if method not in others]
             if builder not in simple:
                 raise ValueError(
@@ -60,7 +64,8 @@ class Method:
         self._given = [p for p in ours if p in parameters]
         self.takes_baselines = "baselines" in parameters or "baseline" in parameters
         self.draws = "baselines" in parameters and parameters["baselines"].default is inspect.Parameter.empty
-        self.on_input_path = "layer" in parameters
+        self.maps, self.per_group = name in MAPS, bool(self._options.get("per_group"))
+        self.on_input_path = "layer" in parameters and not self.maps
         self.black_box, self.complete = name in BLACK_BOX, name in COMPLETE
         self._integrates = name in INTEGRALS
         self.tolerance = self._options.get("tolerance") if self._integrates else None
@@ -135,3 +140,19 @@ class Method:
             f"Pass {name}={value:g}, or another rule, method_options={{'method': {other!r}, {name!r}: "
             f"{value:g}}}, and look at what return_delta=True returns."
         )
+
+
+def merged_options(method_options, options):
+    """The options of the method, from both places where they may be given."""
+    if not isinstance(method_options, (dict, type(None))):
+        raise TypeError(
+            f"Explainer: method_options is a {type(method_options).__name__}, expected a dict of options, "
+            'such as {"num_steps": 50}.'
+        )
+    twice = [name for name in options if name in (method_options or {})]
+    if twice:
+        raise ValueError(
+            f"Explainer: {twice[0]!r} is an argument and in method_options, too, expected one of them. Leave "
+            "one out."
+        )
+    return {**(method_options or {}), **options}

@@ -1,15 +1,12 @@
 """Networks of every kind: how they are called in a graph, and what is found in them by name."""
 
-import collections
 import contextlib
-import dataclasses
-import functools
 import inspect
-from typing import Any
 
 import tensorflow as tf
 
-from igtf.explainer.arrays import describe, expected, listed, members, named_leaves
+from igtf.explainer.arrays import describe, expected, listed, members
+from igtf.explainer.layers import Place, all_layers
 from igtf.methods.common import is_int
 from igtf.op_types import CALLS, SHAPES
 from igtf.replacement import graph_replace
@@ -20,12 +17,8 @@ __all__ = [
     "ModelError",
     "Network",
     "autographed",
-    "calls_of",
     "casts_of",
     "inlined",
-    "recorded",
-    "recording",
-    "the_call",
 ]
 
 
@@ -118,7 +111,7 @@ class Network:
     @property
     def embedding(self):
         """Name of the first embedding, or what it might be called."""
-        found = [layer.name for layer in _all_layers(self.model) if "Embedding" in type(layer).__name__]
+        found = [layer.name for layer in all_layers(self.model) if "Embedding" in type(layer).__name__]
         return found[0] if found else "embedding"
 
     def __call__(self, inputs, **options):
@@ -151,10 +144,10 @@ class Network:
         return dict(zip(names if len(names) == len(flat) else range(len(flat)), flat))
 
     def find(self, argument, which, several=False):
-        """The layer of that name or index, as a `_Place`; of `several`, the structure of them."""
+        """The layer of that name or index, as a `Place`; of `several`, the structure of them."""
         if which is None:
             return None
-        layers = list(_all_layers(self.model))
+        layers = list(all_layers(self.model))
         if not layers:
             raise ValueError(
                 f"Explainer: {argument} is {which!r} and the model is a {type(self.model).__name__} without "
@@ -162,12 +155,12 @@ class Network:
                 "to explain, or call the graph functions inside a tf.function."
             )
         if isinstance(which, tuple) and len(which) == 2 and is_int(which[1]) and not is_int(which[0]):
-            return _Place(self._layer(argument, which[0], layers), int(which[1]))
+            return Place(self._layer(argument, which[0], layers), int(which[1]))
         if isinstance(which, dict) and which and several:
             return {key: self.find(f"{argument}[{key!r}]", part) for key, part in which.items()}
         if isinstance(which, (list, tuple)) and which and several:
             return [self.find(f"{argument}[{i}]", part) for i, part in enumerate(which)]
-        return _Place(self._layer(argument, which, layers))
+        return Place(self._layer(argument, which, layers))
 
     def _layer(self, argument, which, layers):
         if any(which is layer for layer in layers):
@@ -276,131 +269,6 @@ def _keras_inputs(model):
     except (AttributeError, ValueError):
         return {}
     return dict(zip(getattr(model, "input_names", None) or [x.name for x in inputs], inputs))
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Place:
-    """A layer and which of its calls is meant, None for the only one."""
-
-    layer: Any
-    call: int | None = None
-
-
-def _all_layers(holder, seen=None):
-    """The Keras layers in a model, in its layers, modules, lists and dicts, each once."""
-    seen = {id(holder)} if seen is None else seen
-    attributes = list(getattr(holder, "__dict__", {}).values())
-    if isinstance(holder, (dict, list, tuple)):
-        held = list(holder.values() if isinstance(holder, dict) else holder)
-    elif hasattr(holder, "_flatten_layers"):
-        held = [
-            *getattr(holder, "layers", []),
-            *holder._flatten_layers(recursive=False, include_self=False),
-        ]
-        held += [part for part in attributes if isinstance(part, tf.Module)]
-    else:
-        held = attributes
-    for member in held:
-        layer = hasattr(member, "_flatten_layers")
-        if (layer or isinstance(member, (dict, list, tuple, tf.Module))) and id(member) not in seen:
-            seen.add(id(member))
-            if layer:
-                yield member
-            yield from _all_layers(member, seen)
-
-
-@contextlib.contextmanager
-def recording(layers):
-    """Keeps what Keras layers return while the model is traced: `{id(layer): [outputs]}`."""
-    seen = {id(layer): [] for layer in layers}
-    before = {}
-    try:
-        for layer in layers:
-            if id(layer) not in before:
-                before[id(layer)] = layer.__dict__.get("call")
-                layer.__dict__["call"] = _recorder(layer.call, seen[id(layer)])
-        yield seen
-    finally:
-        for layer in layers:
-            call = before.pop(id(layer), layer)
-            if call is None:
-                del layer.__dict__["call"]
-            elif call is not layer:
-                layer.__dict__["call"] = call
-
-
-def _recorder(call, outputs):
-    @functools.wraps(call)
-    def record(*arguments, **options):
-        result = call(*arguments, **options)
-        outputs.append(result)
-        return result
-
-    return record
-
-
-def recorded(seen):
-    """What layers returned in this graph."""
-    graph = tf.compat.v1.get_default_graph()
-    flat = tf.nest.flatten(list(seen.values()))
-    return [
-        t for t in flat if isinstance(t, tf.Tensor) and getattr(t, "graph", None) is graph and t.shape.rank
-    ]
-
-
-_LayerCall = collections.namedtuple("_LayerCall", "outputs names inputs here")
-
-
-def calls_of(model, layer, seen, inputs):
-    """The calls of a layer while the model runs, in the order of its code as far as that can be told."""
-    graph = tf.compat.v1.get_default_graph()
-    leaves = named_leaves("inputs", inputs)
-    calls = []
-    for outputs in seen[id(layer)]:
-        flat = tf.nest.flatten(outputs)
-        here = all(getattr(t, "graph", None) is graph for t in flat)
-        read = [
-            (name, x) for name, x in leaves if here and (ops_between(flat, [x]) or any(t is x for t in flat))
-        ]
-        calls.append(_LayerCall(outputs, [name for name, _ in read], [x for _, x in read], here))
-    inner = [call for call in calls if call.here]
-    if not inner:
-        return calls
-    # A functional model runs its layers in an order of its own: back to that of its code, or of the inputs.
-    for network in [model, *_all_layers(model)]:
-        by_depth = getattr(network, "_nodes_by_depth", {})
-        made = getattr(layer, "_inbound_nodes", [])
-        running = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
-        order = [i for node in running for i, some in enumerate(made) if some is node]
-        if len(order) == len(inner):
-            return [call for _, call in sorted(zip(order, inner), key=lambda pair: pair[0])]
-    names = [name for name, _ in leaves]
-    return sorted(inner, key=lambda call: [names.index(name) for name in call.names])
-
-
-def the_call(argument, place, calls):
-    """What the layer returned at the call that is meant."""
-    name, which = place.layer.name, place.call
-    if len(calls) == 1 and which is None and calls[0].here:
-        return calls[0].outputs
-    if not calls or not calls[0].here:
-        problem = "is called inside a tf.function of the model's own" if calls else "is not called"
-        raise ValueError(
-            f"Explainer: {argument} {name!r} {problem} when the model runs, expected one call. Name another "
-            "layer, or call the graph functions inside a tf.function."
-        )
-    if which is not None and -len(calls) <= which < len(calls):
-        return calls[which].outputs
-    described = "; ".join(
-        f"{i}: {describe(call.outputs)} from {', '.join(call.names) or 'nothing'}"
-        for i, call in enumerate(calls)
-    )
-    several = "" if argument == "output_layer" else f", or a list for several: [({name!r}, 0), ...]"
-    raise ValueError(
-        f"Explainer: {argument} {name!r} is called {len(calls)} time{'s' * (len(calls) > 1)} when the model "
-        f"runs ({described}), expected {'one call' if which is None else f'one of these and not {which}'}. "
-        f"Choose: {argument}=({name!r}, 0){several}."
-    )
 
 
 # Ops that only rename or arrange integers before they are cast.

@@ -10,6 +10,8 @@ takes the place of an op's gradient, and *replay*, the network once more on othe
 Shapes: `B` rows in a batch, `...` the feature dimensions. Rows are independent of one another.
 """
 
+from igtf.methods.activation_maps import grad_cam, guided_backpropagation, layer_cam
+from igtf.methods.coalitions import kernel_shap
 from igtf.methods.gradients import gradient_times_input, saliency
 from igtf.methods.perturbation import occlusion, shapley_value_sampling
 from igtf.methods.relevance import deeplift, epsilon_lrp
@@ -19,7 +21,11 @@ __all__ = [
     "deeplift",
     "epsilon_lrp",
     "expected_gradients",
+    "grad_cam",
     "gradient_times_input",
+    "guided_backpropagation",
+    "kernel_shap",
+    "layer_cam",
     "occlusion",
     "saliency",
     "shapley_value_sampling",

@@ -40,12 +40,15 @@ def black_box(function, ys, xs, grad_ys):
     return subgraph, flat_grad_ys(function, subgraph, ys, grad_ys)
 
 
-def score(subgraph, ys, weights):
-    """F: the weighted sum of the outputs of each row, `[B]`."""
+def score(subgraph, ys, weights, copies=1):
+    """F: the weighted sum of the outputs of each row, `[B]`; of `copies` of the rows, `[copies * B]`."""
     dtype = wide_dtype(subgraph.ys[0].dtype)
+    once = isinstance(copies, int) and copies == 1
+    if not once:
+        weights = [w if w is None else tf.tile(w, [copies] + [1] * (w.shape.rank - 1)) for w in weights]
     parts = [y if weight is None else y * weight for y, weight in zip(ys, weights)]
     total = tf.add_n([tf.cast(sum_features(part), dtype) for part in parts])
-    return restore_shape(total, [subgraph.rows])
+    return restore_shape(total, [subgraph.rows]) if once else total
 
 
 def seed_of(function, seed):

@@ -21,7 +21,8 @@ from igtf.methods.common import (
     shape_of,
     uniform,
 )
-from integrated_gradients_tf import Baselines, Tensors, as_it_is, flat_baselines
+from igtf.methods.groups import BaselineSet, Groups, check_options
+from integrated_gradients_tf import Baselines, Tensors, as_it_is
 
 __all__ = ["occlusion", "shapley_value_sampling"]
 
@@ -34,14 +35,18 @@ def occlusion(
     strides: Any = None,
     baseline: Baselines = None,
     grad_ys: Tensors | None = None,
+    feature_mask: Any = None,
+    num_groups: int | None = None,
+    per_group: bool = False,
     name: str = "occlusion",
 ) -> Tensors:
-    """How much the output falls when a window of the input is covered.
+    """How much the output falls when a window of the input, or a group of features, is covered.
 
     Zeiler and Fergus, https://arxiv.org/abs/1311.2901, section 4.2, for windows of any shape: the
     features of a window share the change F(x) - F(x with the window covered) equally, and the
     attribution of a feature is the mean over the windows that cover it. One window is run at a time,
-    so that memory does not grow with their number. Nothing needs a gradient.
+    so that memory does not grow with their number. Nothing needs a gradient. With a `feature_mask`,
+    the groups that it names take the place of windows.
 
     Args:
       ys, grad_ys: as for `saliency`.
@@ -53,14 +58,24 @@ def occlusion(
       strides: distance between windows, likewise. `None` is 1: windows at every place. Where windows do
         not tile the features, the last one along an axis ends at the border and is smaller.
       baseline: what a window is covered with: `None` (zeros), a scalar, or a tensor that broadcasts to
-        `xs`. With structured `xs`: one scalar for all, or the same structure.
+        `xs`. With structured `xs`: one scalar for all, or the same structure. One axis more than `xs`
+        has, `[K, 1, ...]` or `[K, B, ...]`, makes it a set of `K` baselines to average over.
+      feature_mask: ints in the shape of a row of `xs`, or of `xs` for one mask for each row: the number,
+        from 0 on, of the group that each feature belongs to. An axis of size 1 stands for all that lies
+        along it, as in `[H, W, 1]` for pixels. With structured `xs`: the same structure; the same number
+        in two masks is one group. Numbers that no feature has are groups without features. An array; for
+        a tensor whose values only the run knows, `num_groups` says how many there are.
+      num_groups: the number of groups, `None` for the largest one in `feature_mask` and 1.
+      per_group: whether to return attributions of the groups instead of their features.
       name: name scope of the nodes.
 
     Returns:
-      The attributions, in the shape and structure of `xs`; of the dtype of `ys` for integer `xs`.
+      The attributions, in the shape and structure of `xs`; of the dtype of `ys` for integer `xs`. With a
+      `feature_mask`, features share the attribution of their group equally (Captum repeats it); with
+      `per_group` that of each group, `[B, G]`, and 0 for groups without features.
 
     Raises:
-      TypeError: a tensor is eager or a KerasTensor, or `ys` is not floating.
+      TypeError: a tensor is eager or a KerasTensor, `ys` is not floating, or `feature_mask` no ints.
       ValueError: a window that does not fit into `xs`, strides that leave features uncovered, or
         arguments that do not fit together; rows that are mixed or random.
 
@@ -72,25 +87,51 @@ def occlusion(
     """
     function = "occlusion"
     subgraph, weights = black_box(function, ys, xs, grad_ys)
+    check_options(function, feature_mask, num_groups, per_group, window_shape=window_shape, strides=strides)
     shapes = per_input(function, "window_shape", xs, window_shape)
     strides = per_input(function, "strides", xs, strides)
-    grids = [_Grid(function, *parts) for parts in zip(subgraph.xs, shapes, strides)]
     with tf.name_scope(name):
-        starts = flat_baselines(function, xs, subgraph.xs, baseline)
+        starts = BaselineSet(function, xs, subgraph.xs, baseline)
         before = score(subgraph, subgraph.ys, weights)
+
+        def fall(covered, number):
+            """By how much the output falls with features covered, `[B]`."""
+            points = [
+                x if some is None else tf.where(some, start, x)
+                for x, some, start in zip(subgraph.xs, covered, starts.at(number))
+            ]
+            return before - score(subgraph, subgraph.replay(points), weights)
+
+        if feature_mask is not None:
+            groups = Groups(function, xs, subgraph.xs, feature_mask, num_groups, per_group)
+            return groups.attributions(_fall_of_groups(groups, starts.count, fall, before))
+        grids = [_Grid(function, *parts) for parts in zip(subgraph.xs, shapes, strides)]
         result = []
-        for i, (x, start, grid) in enumerate(zip(subgraph.xs, starts, grids)):
+        for i, (x, grid) in enumerate(zip(subgraph.xs, grids)):
 
-            def add(window, total, i=i, x=x, start=start, grid=grid):
-                covered = grid.inside(window)
-                points = [*subgraph.xs[:i], tf.where(covered, start, x), *subgraph.xs[i + 1 :]]
-                change = before - score(subgraph, subgraph.replay(points), weights)
-                covered = tf.cast(covered, total.dtype)
-                return [total + right_pad(change, x) * covered / tf.reduce_sum(covered)]
+            def add(run, total, i=i, x=x, grid=grid):
+                covered = [None] * len(subgraph.xs)
+                covered[i] = grid.inside(run // starts.count)
+                change = right_pad(fall(covered, run), x)
+                covered = tf.cast(covered[i], total.dtype)
+                return [total + change * covered / tf.reduce_sum(covered)]
 
-            (total,) = repeat(grid.windows, add, [tf.zeros(shape_of(x), before.dtype)])
-            result.append(in_dtype_of(x, total / tf.constant(grid.covers, total.dtype)))
+            (total,) = repeat(grid.windows * starts.count, add, [tf.zeros(shape_of(x), before.dtype)])
+            result.append(in_dtype_of(x, total / tf.constant(grid.covers * starts.count, total.dtype)))
     return tf.nest.pack_sequence_as(xs, result)
+
+
+def _fall_of_groups(groups, baselines, fall, before):
+    """By how much the output falls without each of the groups, `[B, G]`: the mean over the baselines."""
+
+    def add(run, total):
+        group = run // baselines
+        change = fall([tf.equal(ids, group) for ids in groups.ids], run)
+        return [total + change[:, None] * tf.one_hot(group, groups.count, dtype=total.dtype)]
+
+    zeros = tf.zeros([*shape_of(before), groups.count], before.dtype)
+    (total,) = repeat(groups.count * baselines, add, [zeros])
+    return total / baselines
 
 
 class _Grid:
@@ -176,6 +217,9 @@ def shapley_value_sampling(
     baselines: Baselines = None,
     seed: int | None = None,
     grad_ys: Tensors | None = None,
+    feature_mask: Any = None,
+    num_groups: int | None = None,
+    per_group: bool = False,
     name: str = "shapley_value_sampling",
 ) -> Tensors:
     """Shapley values, estimated from random orders of the features.
@@ -190,22 +234,26 @@ def shapley_value_sampling(
       ys, grad_ys: as for `saliency`.
       xs: tensor `[B, ...]`, or a list, tuple or dict of such, whose features play in one joint game.
         Integers such as ids are welcome.
-      num_samples: number of orders; all rows share them.
+      num_samples: number of orders, for each baseline; all rows share them.
       sampling_dims: axes of `xs` that tell features apart, from 1 on; what lies along the others is
         switched together, as with `[1, 2]` for the pixels of images `[B, H, W, 3]`. `None` is all of
         them. With structured `xs`: `None`, or a list in the place of each tensor.
       baselines: what stands for an absent feature: `None` (zeros), a scalar, or a tensor that
-        broadcasts to `xs`. With structured `xs`: one scalar for all, or the same structure.
+        broadcasts to `xs`. With structured `xs`: one scalar for all, or the same structure. One axis more
+        than `xs` has, `[K, 1, ...]` or `[K, B, ...]`, makes it a set of `K` baselines to average over.
       seed: int: the same orders in every run, in a `Session` as in a `tf.function` (XLA has its own).
         `None`: fresh ones.
+      feature_mask, num_groups, per_group: as for `occlusion`: groups of features that are switched
+        together, in the place of `sampling_dims`.
       name: name scope of the nodes.
 
     Returns:
       The attributions, in the structure of `xs` and its shape, but for size 1 along axes that
-      `sampling_dims` leaves out; of the dtype of `ys` for integer `xs`.
+      `sampling_dims` leaves out; of the dtype of `ys` for integer `xs`. With a `feature_mask`, features
+      share the attribution of their group equally; with `per_group` that of each group, `[B, G]`.
 
     Raises:
-      TypeError: a tensor is eager or a KerasTensor, or `ys` is not floating.
+      TypeError: a tensor is eager or a KerasTensor, `ys` is not floating, or `feature_mask` no ints.
       ValueError: wrong `sampling_dims`, or arguments that do not fit together; rows that are mixed
         or random.
 
@@ -218,42 +266,60 @@ def shapley_value_sampling(
     function = "shapley_value_sampling"
     subgraph, weights = black_box(function, ys, xs, grad_ys)
     num_samples = positive(function, "num_samples", num_samples)
+    check_options(function, feature_mask, num_groups, per_group, sampling_dims=sampling_dims)
     dims = per_input(function, "sampling_dims", xs, sampling_dims)
-    dims = [_sampling_dims(function, x, some) for x, some in zip(subgraph.xs, dims)]
     with tf.name_scope(name):
-        starts = flat_baselines(function, xs, subgraph.xs, baselines)
+        if feature_mask is None:
+            players = _AlongAxes(function, xs, subgraph.xs, dims)
+        else:
+            players = Groups(function, xs, subgraph.xs, feature_mask, num_groups, per_group)
+        starts = BaselineSet(function, xs, subgraph.xs, baselines)
         seed = seed_of(function, seed)
         whole = score(subgraph, subgraph.ys, weights)
-        shapes = [
-            [1] + [size if axis in some else 1 for axis, size in enumerate(shape_of(x)) if axis]
-            for x, some in zip(subgraph.xs, dims)
-        ]
-        sizes = tf.stack([tf.reduce_prod(shape) for shape in shapes])
-        features = tf.reduce_sum(sizes)
 
-        def switch_all_off(order, *totals):
-            turns = tf.split(tf.argsort(uniform([features], seed, order)), sizes, num=len(shapes))
-            turns = [tf.reshape(turn, shape) for turn, shape in zip(turns, shapes)]
+        def switch_all_off(order, total):
+            turn = tf.argsort(uniform([players.count], seed, order))
+            turns = players.of_features(turn)
 
-            def switch_off(now, before, *totals):
+            def switch_off(now, before, total):
                 points = [
-                    tf.where(turn > now, x, start) for turn, x, start in zip(turns, subgraph.xs, starts)
+                    tf.where(turn > now, x, start)
+                    for turn, x, start in zip(turns, subgraph.xs, starts.at(order))
                 ]
                 after = score(subgraph, subgraph.replay(points), weights)
-                credits = [
-                    right_pad(before - after, x) * tf.cast(tf.equal(turn, now), after.dtype)
-                    for x, turn in zip(subgraph.xs, turns)
-                ]
-                return after, *map(tf.add, totals, credits)
+                credit = (before - after)[:, None] * tf.cast(tf.equal(turn, now), after.dtype)
+                return after, total + credit
 
-            return repeat(features, switch_off, [whole, *totals])[1:]
+            return repeat(players.count, switch_off, [whole, total])[1:]
 
-        totals = [
-            tf.zeros([*shape_of(x)[:1], *shape[1:]], whole.dtype) for x, shape in zip(subgraph.xs, shapes)
+        orders = num_samples * starts.count
+        (total,) = repeat(orders, switch_all_off, [tf.zeros([*shape_of(whole), players.count], whole.dtype)])
+        return players.attributions(total / orders)
+
+
+class _AlongAxes:
+    """What axes tell apart, as groups: the interface of `Groups`."""
+
+    def __init__(self, function, structure, xs, dims):
+        self._structure, self._xs = structure, xs
+        self._shapes = [
+            [1] + [size if axis in some else 1 for axis, size in enumerate(shape_of(x)) if axis]
+            for x, some in zip(xs, [_sampling_dims(function, x, some) for x, some in zip(xs, dims)])
         ]
-        totals = repeat(num_samples, switch_all_off, totals)
-        result = [in_dtype_of(x, total / num_samples) for x, total in zip(subgraph.xs, totals)]
-    return tf.nest.pack_sequence_as(xs, result)
+        self._sizes = tf.stack([tf.reduce_prod(shape) for shape in self._shapes])
+        self.count = tf.reduce_sum(self._sizes)
+
+    def of_features(self, values):
+        parts = tf.split(values, self._sizes, num=len(self._xs))
+        return [tf.reshape(part, shape) for part, shape in zip(parts, self._shapes)]
+
+    def attributions(self, totals):
+        parts = tf.split(totals, self._sizes, num=len(self._xs), axis=1)
+        parts = [
+            in_dtype_of(x, tf.reshape(part, [*shape_of(x)[:1], *shape[1:]]))
+            for x, part, shape in zip(self._xs, parts, self._shapes)
+        ]
+        return tf.nest.pack_sequence_as(self._structure, parts)
 
 
 def _sampling_dims(function, x, dims):

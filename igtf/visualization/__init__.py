@@ -17,11 +17,13 @@ Pixels of an image are `[H, W]`, `[H, W, C]`, `[B, H, W]` or `[B, H, W, C]`; thr
 one image with channels when the last one is 1 or 3, and a grayscale batch otherwise. Attributions
 of the channels of a pixel are summed, as the sum is what the pixel contributes to the output.
 Other input raises `ValueError` (shapes, ranges; the message holds the shapes) or `TypeError`.
-`outlines`, `largest_regions` and `clean` need SciPy, the other pictures do without.
+`outlines`, `spotlight`, `largest_regions` and `clean` need SciPy, `segment` scikit-image; the other
+pictures do without.
 """
 
+from igtf.visualization.areas import least_area, segment, xrai
 from igtf.visualization.charts import animate_path, bar, convergence_plot, path_plot
-from igtf.visualization.images import attribution_grid, heatmap, outlines, overlay
+from igtf.visualization.images import attribution_grid, heatmap, outlines, overlay, spotlight
 from igtf.visualization.regions import largest_regions, strength
 from igtf.visualization.text import highlight_text
 
@@ -33,8 +35,12 @@ __all__ = [
     "heatmap",
     "highlight_text",
     "largest_regions",
+    "least_area",
     "outlines",
     "overlay",
     "path_plot",
+    "segment",
+    "spotlight",
     "strength",
+    "xrai",
 ]

@@ -9,9 +9,9 @@ from matplotlib.colors import Colormap, ListedColormap, to_rgb
 from matplotlib.figure import FigureBase
 from numpy.typing import ArrayLike
 
-from igtf.visualization import checks, figures, regions
+from igtf.visualization import areas, checks, figures, regions
 
-__all__ = ["attribution_grid", "heatmap", "outlines", "overlay"]
+__all__ = ["attribution_grid", "heatmap", "outlines", "overlay", "spotlight"]
 
 GLOW = ("#35ff4d", "#ff4dff")  # positive, negative: visible on photographs
 TINT = 0.75  # how much of the image the strongest attribution covers in `heatmap`
@@ -217,8 +217,8 @@ def overlay(
         rgb[np.isnan(shown)] = to_rgb(figures.NOT_FINITE)
         return rgb
 
-    what = f"the pixels that carry {100 - clip_below:g} % of it"
-    return _prints(images, columns, light, what, polarity, colours, original, titles, ax)
+    entries = _signs(f"the pixels that carry {100 - clip_below:g} % of it", polarity, colours)
+    return _prints(images, columns, light, entries, polarity, original, titles, ax)
 
 
 def outlines(
@@ -279,16 +279,72 @@ def outlines(
         rgb[np.isnan(shown)] = to_rgb(figures.NOT_FINITE)
         return rgb
 
-    return _prints(images, columns, draw, "largest regions", polarity, colours, original, titles, ax)
+    entries = _signs("largest regions", polarity, colours)
+    return _prints(images, columns, draw, entries, polarity, original, titles, ax)
 
 
-def _prints(images, columns, draw, what, polarity, colours, original, titles, ax):
-    """A row per image: the image if `original`, and what `draw` makes of it and each column."""
-    entries = {
+def spotlight(
+    image: ArrayLike,
+    attribution: ArrayLike | Sequence[ArrayLike],
+    percent: float = 30.0,
+    polarity: str = "positive",
+    *,
+    original: bool = False,
+    titles: str | Sequence[str] | None = None,
+    colour: str = GLOW[0],
+    ax: Axes | Sequence[Axes] | None = None,
+) -> FigureBase:
+    """Show of an image the least area that carries a percentage of the attribution, and fade the rest.
+
+    Args:
+      image, titles, original, ax: as in `overlay`.
+      attribution: as in `overlay`; what `xrai` returns shows whole segments.
+      percent, polarity: see `least_area`, which decides what is shown.
+      colour: of the line around the area.
+
+    Returns:
+      The figure: a row per image, a column per attribution.
+
+    Raises:
+      ValueError: shapes or counts do not match, the percentage is out of range, unknown polarity or colour.
+      TypeError: arrays do not hold real numbers, or an argument is of another type.
+      ImportError: SciPy is not installed.
+
+    The way in which Kapishnikov et al. (arXiv:1906.02825) show areas.
+
+    >>> figure = spotlight(np.zeros([9, 9]), np.pad(np.ones([3, 3]), 3), percent=100)
+    >>> shown = figure.axes[0].images[0].get_array()
+    >>> int((shown == 0).all(axis=-1).sum()), shown[0, 0].round(2).tolist()  # 9 pixels, 8 of them border
+    (1, [0.65, 0.65, 0.65])
+    """
+    images, columns = checks.image_and_columns(image, attribution)
+    titles = checks.titles(titles, len(columns))
+    checks.choice("polarity", polarity, regions.MAGNITUDE)
+    (line,) = checks.colours([colour, colour])[:1]
+
+    def draw(picture, values):
+        area = areas.least_area(values, percent, polarity)
+        paper = np.repeat(0.65 + 0.35 * _gray(picture)[..., None], 3, axis=-1)
+        rgb = np.where(area[..., None], np.broadcast_to(figures.rgb(picture), paper.shape), paper)
+        rgb[regions.border(area, max(1, round(min(area.shape) / 120)))] = line
+        rgb[np.isnan(values)] = to_rgb(figures.NOT_FINITE)
+        return rgb
+
+    said = {"both": "attribution of either sign"}.get(polarity, f"{polarity} attribution")
+    entries = {f"{percent:g} % of the {said}": colour}
+    return _prints(images, columns, draw, entries, polarity, original, titles, ax)
+
+
+def _signs(what, polarity, colours):
+    return {
         f"{sign} attribution ({what})": colour
         for sign, colour in zip(["positive", "negative"], colours)
         if polarity in (sign, "both")
     }
+
+
+def _prints(images, columns, draw, entries, polarity, original, titles, ax):
+    """A row per image: the image if `original`, and what `draw` makes of it and each column."""
     entries |= figures.remarks(np.stack(columns), polarity)
     fig, axes, own, width = figures.panels(len(images), bool(original) + len(columns), images.shape, ax=ax)
     for index, (row, image) in enumerate(zip(axes, images)):

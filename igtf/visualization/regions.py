@@ -5,7 +5,7 @@ from numpy.typing import ArrayLike
 
 from igtf.visualization import checks
 
-__all__ = ["MAGNITUDE", "border", "largest_regions", "strength", "threshold"]
+__all__ = ["MAGNITUDE", "border", "dilated", "largest_regions", "strength", "threshold"]
 
 FAINTEST = 0.2  # strength of the weakest pixel that is shown
 MAGNITUDE = {
@@ -118,6 +118,11 @@ def largest_regions(shown: ArrayLike, share: float = 90.0, at_most: int = 3) -> 
 def border(mask, width):
     """The outermost `width` pixels of the mask; the edge of the image is an edge of the mask."""
     return mask & ~_ndimage().binary_erosion(mask, np.ones([2 * width + 1] * 2))
+
+
+def dilated(mask, radius):
+    """The mask and what is no further than `radius` pixels from it."""
+    return _ndimage().distance_transform_edt(~mask) <= radius if mask.any() else mask
 
 
 def threshold(sizes, share):

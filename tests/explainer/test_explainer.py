@@ -27,7 +27,7 @@ from explained import (
 from reference import assert_close
 
 from igtf import Explainer
-from igtf.explainer.method import METHODS
+from igtf.explainer.method import MAPS, METHODS
 
 
 def xplique(score, x, targets, steps=50, baseline_value=0.0, reducer="mean"):
@@ -149,7 +149,9 @@ class TestValues:
         with pytest.raises(ValueError, match="the options have 'return_error'"):
             Explainer(classifier(), return_error=True)
 
-    @pytest.mark.parametrize("name", [n for n in METHODS if n not in ("smoothgrad", "layer_conductance")])
+    @pytest.mark.parametrize(
+        "name", [n for n in METHODS if n not in (*MAPS, "smoothgrad", "layer_conductance")]
+    )
     def test_every_method_equals_its_graph_function(self, name):
         model = classifier(softmax=False)
         options, starts = {}, {}

@@ -27,12 +27,14 @@ DATA = RNG.normal(size=(4, 4))
 EVERY = {
     "saliency": lambda ys, xs, w=None: methods.saliency(ys, xs, w),
     "gradient_times_input": lambda ys, xs, w=None: methods.gradient_times_input(ys, xs, w),
+    "guided_backpropagation": lambda ys, xs, w=None: methods.guided_backpropagation(ys, xs, w),
     "epsilon_lrp": lambda ys, xs, w=None: methods.epsilon_lrp(ys, xs, grad_ys=w),
     "deeplift": lambda ys, xs, w=None: methods.deeplift(ys, xs, grad_ys=w),
     "occlusion": lambda ys, xs, w=None: methods.occlusion(ys, xs, grad_ys=w),
     "shapley_value_sampling": lambda ys, xs, w=None: methods.shapley_value_sampling(
         ys, xs, 2, seed=3, grad_ys=w
     ),
+    "kernel_shap": lambda ys, xs, w=None: methods.kernel_shap(ys, xs, num_samples=12, seed=3, grad_ys=w),
     "expected_gradients": lambda ys, xs, w=None: methods.expected_gradients(
         ys, xs, tf.cast(DATA, xs.dtype), 3, seed=3, grad_ys=w
     ),
@@ -43,7 +45,8 @@ EVERY = {
 
 
 EACH = pytest.mark.parametrize("method", EVERY)
-RANDOM = pytest.mark.parametrize("method", ["shapley_value_sampling", "expected_gradients", "smoothgrad"])
+DRAWING = ["shapley_value_sampling", "expected_gradients", "smoothgrad"]
+RANDOM = pytest.mark.parametrize("method", [*DRAWING, "kernel_shap"])
 
 
 def mlp(x):
@@ -91,10 +94,11 @@ class TestEveryMethod:
 
     @EACH
     def test_outputs_may_have_a_structure(self, method):
-        whole, parts = run(
-            lambda x: (EVERY[method](mlp(x), x), EVERY[method]({"a": mlp(x)[:, :2], "b": mlp(x)[:, 2:]}, x)),
-            X,
-        )
+        def build(x):
+            y = mlp(x)
+            return EVERY[method](y, x), EVERY[method]({"a": y[:, :2], "b": y[:, 2:]}, x)
+
+        whole, parts = run(build, X)
         assert_close(parts, whole, 1e-12)
 
     @EACH
@@ -143,7 +147,7 @@ class TestEveryMethod:
     def test_it_compiles_with_xla(self, method):
         build = lambda x: EVERY[method](mlp(x), x)  # noqa: E731
         compiled = tf.function(build, jit_compile=True)(tf.constant(X)).numpy()
-        if method == "shapley_value_sampling":  # XLA draws its own orders
+        if method in ("shapley_value_sampling", "kernel_shap"):  # XLA draws its own orders
             compiled, expected = compiled.sum(1), run(build, X).sum(1)
         elif method in ("expected_gradients", "smoothgrad"):
             compiled, expected = np.isfinite(compiled), np.ones(X.shape, bool)
@@ -175,6 +179,7 @@ class TestEveryMethod:
     def test_a_seed_that_is_no_int_is_refused(self, method, seed):
         calls = {
             "shapley_value_sampling": lambda x: methods.shapley_value_sampling(x, x, seed=seed),
+            "kernel_shap": lambda x: methods.kernel_shap(x, x, seed=seed),
             "expected_gradients": lambda x: methods.expected_gradients(x, x, DATA, 2, seed=seed),
             "smoothgrad": lambda x: methods.smoothgrad(methods.saliency, x, x, 0.1, 2, seed=seed),
         }
@@ -186,13 +191,14 @@ class TestEveryMethod:
     def test_a_number_of_samples_that_is_not_positive_is_refused(self, method, count):
         calls = {
             "shapley_value_sampling": lambda x: methods.shapley_value_sampling(x, x, count),
+            "kernel_shap": lambda x: methods.kernel_shap(x, x, num_samples=count),
             "expected_gradients": lambda x: methods.expected_gradients(x, x, DATA, count),
             "smoothgrad": lambda x: methods.smoothgrad(methods.saliency, x, x, 0.1, count),
         }
         with pytest.raises(ValueError, match=f"{method}: num_samples is .*expected a positive int"):
             run(calls[method], X)
 
-    @RANDOM
+    @pytest.mark.parametrize("method", DRAWING)
     def test_the_graph_does_not_grow_with_the_number_of_samples(self, method):
         def nodes(count):
             calls = {
@@ -267,7 +273,7 @@ class TestKeras:
         x = X.astype(np.float32)
         result = run(lambda x: EVERY[method](model(x, training=False), x), x, static=False)
         assert result.shape == x.shape
-        if method in ("deeplift", "shapley_value_sampling"):
+        if method in ("deeplift", "shapley_value_sampling", "kernel_shap"):
             change = model(x).numpy().sum(1) - model(np.zeros_like(x)).numpy().sum(1)
             assert_close(result.sum(1), change, 1e-5)
 
@@ -299,7 +305,7 @@ class TestKeras:
 
 
 def test_the_examples_in_the_docstrings_run():
-    rooms = [f"igtf.methods.{room}" for room in ("gradients", "relevance", "perturbation", "sampling")]
-    results = [doctest.testmod(importlib.import_module(room)) for room in rooms]
+    rooms = ["gradients", "relevance", "perturbation", "sampling", "coalitions", "activation_maps"]
+    results = [doctest.testmod(importlib.import_module(f"igtf.methods.{room}")) for room in rooms]
     assert sum(result.attempted for result in results) > 10
     assert all(result.attempted and not result.failed for result in results)

@@ -24,7 +24,9 @@ PICTURES = {
     "heatmap on an image": lambda a, path: viz.heatmap(a, as_image(a)),
     "overlay": lambda a, path: viz.overlay(as_image(a), a, "both", original=True, clean=1),
     "outlines": lambda a, path: viz.outlines(as_image(a), a, "both", original=True),
+    "spotlight": lambda a, path: viz.spotlight(as_image(a), a, 60, "both", original=True),
     "strength": lambda a, path: viz.strength(a, "both"),
+    "least_area": lambda a, path: viz.least_area(a, 60, "negative"),
     "animate_path": lambda a, path: viz.animate_path(np.stack([np.zeros_like(a), a]), path / "a.gif"),
 }
 LISTS = {
@@ -158,17 +160,22 @@ def imports(tree):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def test_the_files_import_only_matplotlib_with_its_pillow_numpy_and_scipy_for_regions():
+def test_the_files_import_only_matplotlib_with_its_pillow_numpy_and_what_regions_and_areas_need():
+    further = {"regions.py": {"scipy"}, "areas.py": {"skimage"}}
     for path in PACKAGE.glob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         ours = {name for name in imports(tree) if name.startswith("igtf")}
         assert all(name.startswith("igtf.visualization.") for name in ours), path
         others = {name.split(".")[0] for name in set(imports(tree)) - ours} - set(sys.stdlib_module_names)
-        allowed = {"matplotlib", "numpy", "PIL", *(["scipy"] if path.name == "regions.py" else [])}
+        allowed = {"matplotlib", "numpy", "PIL", *further.get(path.name, [])}
         assert others <= allowed, path
         for function in ast.walk(tree):
             if isinstance(function, ast.FunctionDef):
-                assert set(imports(function)) <= {"scipy.ndimage"}, path
+                assert set(imports(function)) <= {
+                    "scipy.ndimage",
+                    "skimage.segmentation",
+                    "skimage.transform",
+                }, path
 
 
 # Documentation
@@ -187,6 +194,7 @@ def test_every_public_function_documents_what_it_raises_and_shows_an_example():
     assert set(viz.__all__) == {
         "attribution_grid", "heatmap", "overlay", "outlines", "strength", "largest_regions",
         "animate_path", "path_plot", "highlight_text", "bar", "convergence_plot",
+        "spotlight", "xrai", "segment", "least_area",
     }  # fmt: skip
     for name in viz.__all__:
         for part in ["Args:", "Returns:", "Raises:", "ValueError:", "TypeError:", ">>> "]:

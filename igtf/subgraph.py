@@ -31,6 +31,7 @@ from igtf.traversal import (
     asserted,
     find_varying,
     first_met,
+    leads_with_rows,
     ops_between,
     row_inputs_above,
     unconnected_message,
@@ -119,6 +120,11 @@ class Subgraph:
             ops = ops_between(self.ys + self.layers, self.xs)
             inside = {t.ref() for t in known} | {out.ref() for op in ops for out in op.outputs}
             edge = [t for op in ops for t in op.inputs if t.ref() not in inside]
+            if self.led:  # what is computed beside a path has its rows as it is, a broadcast baseline too
+                ready = [t for t in edge if t.dtype.is_floating and leads_with_rows(t, self.rows)]
+                self.led += [t for t in ready if row_inputs_above([t], self.xs, self.rows)]
+                inside.update(t.ref() for t in self.led)
+                known, edge = known + self.led, [t for t in edge if t.ref() not in inside]
             self.row_inputs = self.led + row_inputs_above(edge, known, self.rows)
             return
         if not isinstance(per_row, (list, tuple)):

@@ -330,6 +330,7 @@ class Call:
         attributions = tf.nest.flatten(found[0] if self._with_error else found)
         sums = self._compare(ys, weights, attributions, xs, before) if method.complete else None
         if self._with_error:
+            sums = tf.stack(3 * [tf.zeros_like(found[1])], -1) if sums is None else sums
             sums = tf.concat([sums, tf.cast(found[1], sums.dtype)[..., None]], -1)
         return attributions, sums
 

@@ -2,25 +2,65 @@
 
 import inspect
 
+import tensorflow as tf
+
 import igtf.methods as methods
 from igtf.attributions import integrated_gradients, integrated_jacobian
 from igtf.conductance import layer_conductance
 from igtf.explainer.arrays import expected, listed
+from igtf.guided import guided_integrated_gradients
 from igtf.levels import METHODS as RULES
 from igtf.levels import MOST_STEPS, STEPS
+from igtf.paths import (
+    blur_integrated_gradients,
+    path_integrated_gradients,
+    sequential_integrated_gradients,
+)
+from integrated_gradients_tf import broadcast_like, flat_baselines
 
 __all__ = ["COMPLETE", "METHODS", "Method", "merged_options"]
+
+
+def along_path(
+    ys,
+    xs,
+    path,
+    baselines=None,
+    num_steps=None,
+    method="auto",
+    grad_ys=None,
+    max_rows=None,
+    tolerance=None,
+    return_error=False,
+):
+    """`path_integrated_gradients` along a function of the time, the inputs and their baselines."""
+    way, flat = path, tf.nest.flatten(xs)
+    if callable(path):
+        starts = flat_baselines("path_integrated_gradients", xs, flat, baselines)
+        starts = tf.nest.pack_sequence_as(xs, [broadcast_like(*pair) for pair in zip(starts, flat)])
+
+        def way(time):
+            return path(time, xs, starts)
+
+    options = dict(num_steps=num_steps, method=method, max_rows=max_rows, tolerance=tolerance)
+    return path_integrated_gradients(ys, xs, way, grad_ys=grad_ys, return_error=return_error, **options)
 
 
 METHODS = {
     "integrated_gradients": integrated_gradients,
     "layer_conductance": layer_conductance,
+    "path_integrated_gradients": along_path,
+    "blur_integrated_gradients": blur_integrated_gradients,
+    "sequential_integrated_gradients": sequential_integrated_gradients,
+    "guided_integrated_gradients": guided_integrated_gradients,
     **{name: getattr(methods, name) for name in methods.__all__},
 }
 # Those whose attributions sum to F(x) - F(baseline).
 COMPLETE = ("integrated_gradients", "layer_conductance", "deeplift", "shapley_value_sampling", "kernel_shap")
+COMPLETE += ("path_integrated_gradients", "guided_integrated_gradients")
 # Those that take steps.
 INTEGRALS = ("integrated_gradients", "layer_conductance")
+INTEGRALS += ("path_integrated_gradients", "blur_integrated_gradients")
 # Those that need no gradient: of ids, too.
 BLACK_BOX = ("occlusion", "shapley_value_sampling", "kernel_shap")
 # Those that say where a hidden layer is active.
@@ -131,6 +171,8 @@ class Method:
         """What to do where attributions do not sum to the change of the output."""
         if not self._integrates:
             return "Use method='integrated_gradients' with enough steps, or a network of ops that have rules."
+        if self.name == "path_integrated_gradients":
+            return "Let path return the baselines at time 0 and the inputs at time 1."
         rule = self._options.get("method", "auto")
         other = "gausslegendre" if rule == "secant" else "secant"
         name, value = "num_steps", 4 * (self._options.get("num_steps") or STEPS)

@@ -33,6 +33,8 @@ CHOICES, POOLING = "tests/secant/test_choices.py", "tests/secant/test_pooling.py
 PRODUCTS, SOFTMAX = "tests/secant/test_products.py", "tests/secant/test_softmax.py"
 OF_GRADIENTS, OF_RELEVANCE = "tests/methods/test_gradients.py", "tests/methods/test_relevance.py"
 OF_PERTURBATION, OF_SAMPLING = "tests/methods/test_perturbation.py", "tests/methods/test_sampling.py"
+ADAPTATION, PATHS = "tests/test_adaptation.py", "tests/test_paths.py"
+GUIDED, INTERACTIONS = "tests/test_guided.py", "tests/test_interactions.py"
 CONFORMANCE, HOSTILE = "tests/test_conformance.py", "tests/test_hostile.py"
 
 # (what is broken, file, text, its replacement, tests that notice)
@@ -119,6 +121,22 @@ MUTATIONS = [
     ("black alone for XRAI", "igtf/explainer/explainer.py", "images.max(axes, keepdims=True)])", "images.min(axes, keepdims=True)])", ["tests/explainer/test_groups_and_areas.py"]),
     ("expected gradients without the mean", SAMPLING, "chosen = uniform(rows, seed, 2 * draw, maxval", "chosen = 0 * uniform(rows, seed, 2 * draw, maxval", [OF_SAMPLING]),
     ("the same noise for every copy", SAMPLING, "seed, copy * inputs + i)", "seed, i)", [OF_SAMPLING]),
+    ("slopes of steps that are not there", "igtf/adaptation.py", "change = tf.where(inside, change, 0)", "change = change + 0", [ADAPTATION]),
+    ("slopes that cancel", "igtf/adaptation.py", "tf.reduce_sum(tf.abs(slopes[1:] - slopes[:-1]), axis=2)", "tf.abs(tf.reduce_sum(slopes[1:] - slopes[:-1], axis=2))", [ADAPTATION]),
+    ("points that follow nothing", "igtf/adaptation.py", "tf.where(whole > 0, probed + FOLLOWED * (share - probed), probed)", "probed", [ADAPTATION]),
+    ("slopes not by the width of steps", "igtf/block.py", "total = safe_ratio(total, tf.cast(width, total.dtype))", "total = total * 1.0", [ADAPTATION]),
+    ("a path by its time alone", "igtf/paths.py", "if tensor.ref() in varying else tf.zeros_like(x)", "if tensor.ref() in varying else tf.ones_like(x)", [PATHS]),
+    ("points of the row beside", "igtf/paths.py", "at * rows + row_numbers", "at * rows + row_numbers[::-1]", [PATHS]),
+    ("pieces from their end", "igtf/paths.py", "for at in (place, place + 1)", "for at in (place + 1, place)", [PATHS]),
+    ("a blur that stays", "igtf/paths.py", "float(max_sigma) * (1 - widen(", "float(max_sigma) * (2 - widen(", [PATHS]),
+    ("words with the others missing", "igtf/paths.py", "before[number] = tf.where(mine, start, x)", "before[number] = tf.where(mine, x, start)", [PATHS]),
+    ("features of large slopes first", "igtf/guided.py", "order = tf.argsort(slope, axis=1)", "order = tf.argsort(-slope, axis=1)", [GUIDED]),
+    ("one feature more at once", "igtf/guided.py", "tf.gather(queue, ranks, batch_dims=1) <= most)", "tf.gather(queue, ranks, batch_dims=1) <= most + 1)", [GUIDED]),
+    ("features left behind", "igtf/guided.py", "point = tf.where(gone < low, latest, point)", "point = point + 0", [GUIDED]),
+    ("interactions without the diagonal", "igtf/interactions.py", "found += tf.one_hot(chosen, count, dtype=dtype) * (straight * change)[:, None]", "found += 0", [INTERACTIONS]),
+    ("the time of one integral for two", "igtf/interactions.py", "return curved + share * time * rows", "return curved + share * rows", [INTERACTIONS]),
+    ("a kink for a soft one", "igtf/interactions.py", "return tf.nn.softplus(beta * z) / beta", "return tf.nn.relu(z)", [INTERACTIONS]),
+    ("a unit for the whole layer", "igtf/path_integral.py", "split_rows(grad, self.per_block) * tf.cast(share, grad.dtype)", "split_rows(grad, self.per_block)", [CONDUCTANCE]),
 ]  # fmt: skip
 
 

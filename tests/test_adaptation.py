@@ -7,6 +7,9 @@ from reference import as_graph, brute_force, tape_gradients
 
 import igtf as ig
 from igtf.adaptation import FOLLOWED, SKETCHES, followed, sketch
+from igtf.levels import Levels
+from igtf.path_integral import PathIntegral
+from igtf.subgraph import Subgraph
 
 ROWS = 8
 EDGES = np.linspace(0, 1, 9)[None]  # bins of an even density
@@ -62,6 +65,14 @@ class TestDensity:
         found = followed(tf.constant(EDGES), tf.constant(dense), tf.constant(full), tf.constant(4)).numpy()[0]
         np.testing.assert_allclose(found[1], (1 - FOLLOWED) / 8 + FOLLOWED, atol=1e-12)
 
+    def test_counts_what_cancels_between_sums(self):
+        full = np.zeros([4, 1, SKETCHES])
+        full[2:, 0, 1], full[2:, 0, 3] = 1, -1
+        found = followed(tf.constant(EDGES), tf.constant(EDGES), tf.constant(full), tf.constant(4)).numpy()[0]
+        np.testing.assert_allclose(
+            np.diff(found)[[0, 3]], [(1 - FOLLOWED) / 8, (1 + 3 * FOLLOWED) / 8 - FOLLOWED / 4]
+        )
+
     def test_rises_from_0_to_1_and_ignores_what_is_not_among_the_steps(self):
         random = np.random.RandomState(0)
         slopes = random.normal(size=10)
@@ -75,6 +86,26 @@ def test_sums_of_features_do_not_cancel_in_all_sketches():
     found = sketch(steps, 0).numpy()[:, 0]
     assert found[0, 0] == found[1, 0] == 0
     assert (np.abs(np.diff(found[:, 1:], axis=0)) > 0.1).all()
+
+
+def test_slopes_are_those_of_the_output_however_long_a_step_is():
+    x = np.array([[0.5, 0.5], [2.0, 1.0]])
+    levels = Levels([20, 40], 0.0, "secant", adapt=True)
+
+    def build(x):
+        along = tf.reduce_sum(x, 1)
+        subgraph = Subgraph("test", tf.nn.relu(along - 0.7) + 2 * along, x, None)
+        integral = PathIntegral(subgraph, x, None, levels, None)
+        integral.start()
+        integral.attributions([None])
+        return integral.slopes[0], integral.points.of_block(0, 40)[1]
+
+    slopes, widths = as_graph(build, [x], True)
+    assert np.ptp(widths) > 0.01
+    for row, size in enumerate([1.0, 3.0]):
+        found = slopes[:, row, 0]
+        before, after = (np.isclose(found, times * size) for times in (2, 3))
+        assert before.any() and after.any() and (~before & ~after).sum() <= 1
 
 
 @pytest.fixture(scope="module")

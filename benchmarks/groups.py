@@ -1,9 +1,10 @@
 """Groups and areas beside shap, PAIR saliency and tf-keras-vis, on the same network, masks and segments.
 
-`python benchmarks/groups.py` prints four Markdown tables: `kernel_shap` beside `shap.KernelExplainer` (how
-far both, and random orders with as many runs, are from the Shapley values over all coalitions, and their time), `xrai` beside that of PAIR
-saliency on the same segments of eight photographs, `grad_cam` beside that of tf-keras-vis before it is
-resized, and the peak memory of `kernel_shap` for few and many samples, each in a process of its own.
+`python benchmarks/groups.py` compares: `kernel_shap` beside `shap.KernelExplainer` (how
+far both, and random orders with as many runs, are from the Shapley values over all coalitions, and their
+time), `xrai` beside that of PAIR saliency on the same segments of eight photographs, `grad_cam` beside that
+of tf-keras-vis before it is resized, and the peak memory of `kernel_shap` for few and many samples, each in
+a process of its own.
 """
 
 import argparse

@@ -105,7 +105,8 @@ def segment(image: ArrayLike, scales: Sequence[float] = SCALES) -> np.ndarray:
     if not (scales > 0).all():
         raise ValueError(f"scales is {scales}; expected positive numbers: take some from 50 to 1200")
     segmentation, transform = _skimage()
-    small = np.nan_to_num(2 * pixels - 1)  # the range that the scales are for
+    pixels = np.nan_to_num(pixels)
+    small = 2 * (pixels - pixels.min()) / max(np.ptp(pixels), 1e-9) - 1  # the range that the scales are for
     small = transform.resize(small, (SIDE, SIDE), order=3, mode="edge", anti_aliasing=True)
     rows, columns = ((np.arange(size) + 0.5) * SIDE // size for size in pixels.shape[:2])
     maps = []

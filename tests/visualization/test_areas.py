@@ -115,6 +115,13 @@ class TestSegment:
             assert len({red[0, 0], black[0, 0], blue[0, 0]}) == 3
             assert np.array_equal(np.unique(labels), np.arange(labels.max() + 1))
 
+    def test_the_range_of_values_does_not_matter(self):
+        image = noise(60, 60, seed=4) ** 2 / 20
+        expected = viz.segment(image / image.max(), [100]).max()
+        for same in (image, 0.2 + 0.3 * image / image.max(), np.round(9e4 * image).astype(np.int32)):
+            assert abs(viz.segment(same, [100]).max() - expected) <= 2
+        assert not viz.segment(np.ones([9, 9])).any()
+
     def test_larger_scales_make_larger_segments(self):
         counts = viz.segment(noise(60, 60, seed=4), [50, 1200]).max((1, 2))
         assert counts[0] > counts[1]

@@ -3,8 +3,9 @@
 `python benchmarks/memory.py` prints two Markdown tables: the peak at 5,000 steps beside that at 50
 for two of the networks, and the peak for a MobileNetV2 with two images of 224x224 at 200 steps,
 with the default block and with `max_rows=4`. (`tolerance` is the default method with a tolerance
-that is never reached, and so many steps at most.) Every figure is the median of processes of their own:
-of the whole process, and above what it held once the network and the images were there. The latter
+that is never reached, and so many steps at most; `--methods path guided` are others.) Every figure is
+the median of processes of their own: of the whole process, and above what it held once the network and
+the images were there. The latter
 counts tracing and the thread pools too, and starting a loop at all takes a few MiB.
 """
 
@@ -37,6 +38,10 @@ def child(name, batch, steps, method, max_rows):
         output = model(x, training=False)[:, 0]
         if method == "tolerance":  # one that is never reached: step after step up to the most
             return ig.integrated_gradients(output, x, None, steps, max_rows=max_rows, tolerance=0)
+        if method == "path":
+            return ig.path_integrated_gradients(output, x, lambda t: t**2 * x, steps, max_rows=max_rows)
+        if method == "guided":
+            return ig.guided_integrated_gradients(output, x, None, steps)
         return ig.integrated_gradients(output, x, None, steps, method, max_rows=max_rows)
 
     return measure.peak_memory(lambda: attribute(x).numpy())

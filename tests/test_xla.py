@@ -52,6 +52,19 @@ def integrated(layers, x, method):
     }
 
 
+def along_paths(layers, x):
+    hidden = layers[0](x)
+    y = run(layers[1:], hidden)[:, 1]
+    return {
+        "neuron": ig.neuron_conductance(y, hidden[:, 0], x, None, STEPS),
+        "path": ig.path_integrated_gradients(y, x, lambda t: t**2 * x, STEPS),
+        "points": ig.path_integrated_gradients(y, x, tf.stack([0 * x, x[:, ::-1], x]), STEPS),
+        "blur": ig.blur_integrated_gradients(y, x, 2.0, [1], STEPS),
+        "guided": ig.guided_integrated_gradients(y, x, None, STEPS),
+        "hessians": ig.integrated_hessians(y, x, None, [0, 2], STEPS),
+    }
+
+
 def others(layers, x):
     """Likewise for `igtf.methods`, without what is random: XLA draws numbers of its own."""
     y = run(layers, x)[:, 1]
@@ -101,6 +114,10 @@ def test_points_that_follow_the_network_compile(name, rows):
     signature = [tf.TensorSpec([rows, *shape])]
     expected, found = (tf.function(explain, signature, False, jit)(x) for jit in (None, True))
     assert_close(found, expected, 1e-5)
+
+
+def test_paths_and_pairs_compile():
+    check("dense", along_paths)
 
 
 @pytest.mark.parametrize("name", ["smooth", "convolutions"])

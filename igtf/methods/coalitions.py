@@ -16,7 +16,7 @@ __all__ = ["Pairs", "kernel_shap"]
 
 MOST_GROUPS = 4096  # whose regression is a matrix of 128 MiB
 MOST_SAMPLES = 2**30
-RIDGE = 1e-10  # for fewer coalitions than groups: those that nothing tells apart share equally
+RIDGE = 1e-5  # for fewer coalitions than groups: those that nothing tells apart share equally
 
 
 @as_it_is
@@ -277,13 +277,16 @@ def _centred(values, present):
 
 
 def _solve(left, right, present, any_own):
-    """The least squares `[B, G]` that sum to 0 over the groups that are present."""
+    """The least squares `[B, G]` that sum to 0 over the groups that are present; the shortest of several."""
     some = present[:, None]
     left = tf.transpose(_centred(tf.transpose(_centred(left[None], some), [0, 2, 1]), some), [0, 2, 1])
     scale = tf.linalg.trace(left)[:, None, None] / tf.maximum(tf.reduce_sum(some, 2, keepdims=True), 1)
+    scale = tf.where(tf.equal(scale, 0), tf.ones_like(scale), scale)
     # Along what is left out, anything that can be solved: the right side is 0 there.
     other = tf.linalg.diag(1 - present + RIDGE) + some * tf.transpose(some, [0, 2, 1])
-    left = tf.linalg.cholesky(left + tf.where(tf.equal(scale, 0), tf.ones_like(scale), scale) * other)
-    if any_own:
-        return tf.linalg.cholesky_solve(left, right[:, :, None])[:, :, 0]
-    return tf.transpose(tf.linalg.cholesky_solve(left[0], tf.transpose(right)))
+    factor = tf.linalg.cholesky(left + scale * other)
+    right = right[:, :, None] if any_own else tf.transpose(right)[None]
+    found = tf.zeros_like(right)
+    for _ in range(3):  # takes the ridge out again where the coalitions say something
+        found += tf.linalg.cholesky_solve(factor, right - tf.matmul(left, found))
+    return found[:, :, 0] if any_own else tf.transpose(found[0])

@@ -161,6 +161,10 @@ class TestValues:
             starts = {"baselines": X[:1]}
         elif name == "shapley_value_sampling":
             options = {"num_samples": 2, "seed": 3}
+        elif name == "path_integrated_gradients":
+            options = {"path": lambda t, x, start: start + t**2 * (x - start)}
+        elif name == "blur_integrated_gradients":
+            options = {"axes": (1,), "max_sigma": 3.0}
         result = explain(model, X, options, method=name, targets=CLASSES, batch_size=ROWS, **starts)
         assert_close(result, by_hand(model, X, METHODS[name], **options, **starts), 1e-5)
 

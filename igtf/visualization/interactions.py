@@ -84,8 +84,9 @@ def interaction_matrix(
     panel.set_xticklabels(names, fontsize=NAME, parse_math=False, **style)
     panel.set_yticklabels(names, fontsize=NAME, parse_math=False)
     for i in range(count):
-        for line in ({"linewidth": 3, "edgecolor": "white"}, {"linewidth": 1.2, "edgecolor": "black"}):
-            panel.add_patch(Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, clip_on=False, **line))
+        for line, colour in [(3, "white"), (1.2, "black")]:
+            box = Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, clip_on=False)
+            panel.add_patch(box).set(linewidth=line, edgecolor=colour)
     figures.colour_bar(fig, axes, mappable, means, f"{label} (in frames: of a feature by itself)")
     figures.legend(fig, axes, figures.remarks(rows), own)
     if count <= WRITTEN:
@@ -135,34 +136,34 @@ def dependence(
     values = checks.numbers("values", values)
     if values.ndim != 1 or not values.size:
         raise checks.wrong_shape("values", values, "[N]", "pass one value per row")
-    arrays = {"scores": scores} if other is None else {"scores": scores, "other": other}
-    for name, given in arrays.items():
-        arrays[name] = checks.numbers(name, given)
-        if arrays[name].shape != values.shape:
-            raise checks.wrong_shape(name, arrays[name], f"{values.shape} as values", "pass one per row")
-    names = checks.titles(names, len(arrays), "names")
+    given = {"scores": scores} if other is None else {"scores": scores, "other": other}
+    columns = {name: checks.numbers(name, column) for name, column in given.items()}
+    for name, column in columns.items():
+        if column.shape != values.shape:
+            raise checks.wrong_shape(name, column, f"{values.shape} as values", "pass one per row")
+    names = checks.titles(names, len(columns), "names")
     (label,) = checks.titles(label, 1, "label")
-    scores, other = arrays["scores"], arrays.get("other")
+    heights, shades = columns["scores"], columns.get("other")
     colours = matplotlib.colormaps.get_cmap(cmap).with_extremes(bad=figures.NOT_FINITE)
     fig, axes = figures.plots(1, ax)
     panel, valued = axes[0], np.isfinite(values)
-    drawn, lost = valued & np.isfinite(scores), valued & np.isnan(scores)
+    drawn, lost = valued & np.isfinite(heights), valued & np.isnan(heights)
     panel.axhline(0, color="black", linewidth=0.8, zorder=0)
     style = {"s": np.clip(6000 / len(values), 8, 36), "linewidths": 0.3, "edgecolors": "0.2"}
-    if other is None:
-        panel.scatter(values[drawn], scores[drawn], color=charts.CURVES[0], **style)
+    if shades is None:
+        panel.scatter(values[drawn], heights[drawn], color=charts.CURVES[0], **style)
     else:
-        known = other[np.isfinite(other)]
+        known = shades[np.isfinite(shades)]
         span = Normalize(*(known.min(), known.max()) if known.size else (0, 1))
-        style.update(c=other[drawn], cmap=colours, norm=span, plotnonfinite=True)
-        panel.scatter(values[drawn], scores[drawn], **style)
+        style.update(c=shades[drawn], cmap=colours, norm=span, plotnonfinite=True)
+        panel.scatter(values[drawn], heights[drawn], **style)
         bar = fig.colorbar(ScalarMappable(span, colours), ax=panel, aspect=30)
         bar.set_label(names[1], parse_math=False)
     foot = {"color": figures.NOT_FINITE, "transform": panel.get_xaxis_transform(), "clip_on": False}
     panel.plot(values[lost], np.zeros(lost.sum()), "o", **foot)
     panel.set_xlabel(names[0], parse_math=False)
     panel.set_ylabel(label, parse_math=False)
-    figures.legend(fig, axes, figures.missing(np.stack([values, *arrays.values()])), own=ax is None)
+    figures.legend(fig, axes, figures.missing(np.stack([values, *columns.values()])), own=ax is None)
     return fig
 
 

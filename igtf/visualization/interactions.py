@@ -87,7 +87,7 @@ def interaction_matrix(
         for line, colour in [(3, "white"), (1.2, "black")]:
             box = Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, clip_on=False)
             panel.add_patch(box).set(linewidth=line, edgecolor=colour)
-    figures.colour_bar(fig, axes, mappable, means, f"{label} (in frames: of a feature by itself)")
+    figures.colour_bar(fig, axes, mappable, means, f"{label}\n(framed: by itself)")
     figures.legend(fig, axes, figures.remarks(rows), own)
     if count <= WRITTEN:
         _write(panel, means, mappable, cell)
@@ -157,10 +157,12 @@ def dependence(
         span = Normalize(*(known.min(), known.max()) if known.size else (0, 1))
         style.update(c=shades[drawn], cmap=colours, norm=span, plotnonfinite=True)
         panel.scatter(values[drawn], heights[drawn], **style)
-        bar = fig.colorbar(ScalarMappable(span, colours), ax=panel, aspect=30)
+        few = np.unique(known) if len(np.unique(known)) < 6 else None  # ticks at categories
+        bar = fig.colorbar(ScalarMappable(span, colours), ax=panel, aspect=30, ticks=few)
         bar.set_label(names[1], parse_math=False)
-    foot = {"color": figures.NOT_FINITE, "transform": panel.get_xaxis_transform(), "clip_on": False}
-    panel.plot(values[lost], np.zeros(lost.sum()), "o", **foot)
+    if lost.any():  # no line without points: a layout would make room for its bounds, which are infinite
+        foot = {"color": figures.NOT_FINITE, "transform": panel.get_xaxis_transform(), "clip_on": False}
+        panel.plot(values[lost], np.zeros(lost.sum()), "o", **foot)
     panel.set_xlabel(names[0], parse_math=False)
     panel.set_ylabel(label, parse_math=False)
     figures.legend(fig, axes, figures.missing(np.stack([values, *columns.values()])), own=ax is None)
@@ -170,7 +172,7 @@ def dependence(
 def _write(ax, values, mappable, width):
     """Numbers in the cells of a matrix, which are `width` points wide, on dark ones in white."""
     texts = figures.signed_alike(values.ravel())
-    size = min(NAME, 0.9 * NAME * width / max(figures.text_width(text, NAME) for text in texts))
+    size = min(NAME, 0.7 * NAME * width / max(figures.text_width(text, NAME) for text in texts))
     light = mappable.to_rgba(values)[..., :3] @ figures.LUMINANCE > 0.5
     for (y, x), text in zip(np.ndindex(values.shape), texts):
         colour = "black" if light[y, x] else "white"

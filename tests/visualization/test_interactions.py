@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from PIL import Image
 from screen import YELLOW, at, legend, noise, pixels, shown
 
@@ -43,7 +44,7 @@ def test_one_matrix_is_its_own_mean_and_names_are_numbers_unless_given():
     np.testing.assert_array_equal(shown(figure), values)
     assert ax.images[0].get_clim()[1] < np.abs(values).max()
     assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "1", "2"]
-    assert bar.get_ylabel() == "share (in frames: of a feature by itself)"
+    assert bar.get_ylabel() == "share\n(framed: by itself)"
     named = viz.interaction_matrix(values, ["$a$", "b", "c"]).axes[0]
     for labels in (named.get_xticklabels(), named.get_yticklabels()):
         assert [label.get_text() for label in labels] == ["$a$", "b", "c"]
@@ -106,6 +107,21 @@ def test_dots_lie_where_the_rows_are_and_have_the_colour_of_the_other_feature():
     assert not bar.yaxis.label.get_parse_math() and legend(figure) == []
     low, high = ax.get_ylim()
     assert low < 0 < high
+
+
+def test_both_pictures_fill_the_axes_they_are_given():
+    figure = Figure((8.5, 3.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    viz.interaction_matrix(noise(3, 3), ["age", "income", "blood pressure"], ax=left)
+    viz.dependence(*noise(3, 20), names=["age", "income"], ax=right)
+    pixels(figure)
+    assert left.get_window_extent().height > 200 and right.get_window_extent().width > 200
+
+
+def test_the_colour_bar_of_categories_has_a_tick_for_each():
+    for other, ticks in [([1, 2, 2], [1, 2]), ([4, 4, np.nan], [4])]:
+        bar = viz.dependence([1, 2, 3], [1, 2, 3], other).axes[1]
+        assert list(bar.get_yticks()) == ticks
 
 
 def test_without_another_feature_dots_have_one_colour_and_zero_is_in_sight():

@@ -73,7 +73,7 @@ EXAMPLES = $(notdir $(wildcard examples/*.ipynb))
 
 examples: $(EXAMPLES:%=build/%)
 
-build/published.ipynb build/groups.ipynb: build/published/installed
+build/published.ipynb build/groups.ipynb build/paths.ipynb: build/published/installed
 
 $(EXAMPLES:%=build/%): build/%: .venv/installed FORCE
 	@mkdir -p build

@@ -24,6 +24,7 @@ pictures do without.
 from igtf.visualization.areas import least_area, segment, xrai
 from igtf.visualization.charts import animate_path, bar, convergence_plot, path_plot
 from igtf.visualization.images import attribution_grid, heatmap, outlines, overlay, spotlight
+from igtf.visualization.interactions import dependence, interaction_matrix
 from igtf.visualization.regions import largest_regions, strength
 from igtf.visualization.text import highlight_text
 
@@ -32,8 +33,10 @@ __all__ = [
     "attribution_grid",
     "bar",
     "convergence_plot",
+    "dependence",
     "heatmap",
     "highlight_text",
+    "interaction_matrix",
     "largest_regions",
     "least_area",
     "outlines",

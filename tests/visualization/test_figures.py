@@ -50,6 +50,8 @@ def test_pictures_are_drawn_in_the_axes_they_are_given():
         lambda ax: viz.highlight_text(["a"], [1], "figure", ax=ax[0]),
         lambda ax: viz.bar(["a"], [1], ax=ax[0]),
         lambda ax: viz.convergence_plot([1, 2], [1, 0.5], labels="a", ax=ax[0]),
+        lambda ax: viz.interaction_matrix(np.eye(3), ax=ax[0]),
+        lambda ax: viz.dependence([1, 2], [3, np.nan], [5, 6], ax=ax[0]),
     ]:
         figure = Figure(layout="constrained")
         ax = figure.subplots(1, 2)

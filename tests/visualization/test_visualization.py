@@ -37,6 +37,8 @@ LISTS = {
     "path_plot": lambda s: viz.path_plot(np.linspace(0, 1, len(s)), s, s),
     "path_plot of intervals": lambda s: viz.path_plot(np.linspace(0, 1, len(s)), s, s[1:]),
     "convergence_plot": lambda s: viz.convergence_plot(np.arange(1, len(s) + 1), s),
+    "dependence": lambda s: viz.dependence(s, s, s),
+    "interaction_matrix": lambda s: viz.interaction_matrix(np.tile(s, [2, len(s), 1])),
 }
 VALUES = {
     "ordinary": lambda a: a,
@@ -195,6 +197,7 @@ def test_every_public_function_documents_what_it_raises_and_shows_an_example():
         "attribution_grid", "heatmap", "overlay", "outlines", "strength", "largest_regions",
         "animate_path", "path_plot", "highlight_text", "bar", "convergence_plot",
         "spotlight", "xrai", "segment", "least_area",
+        "dependence", "interaction_matrix",
     }  # fmt: skip
     for name in viz.__all__:
         for part in ["Args:", "Returns:", "Raises:", "ValueError:", "TypeError:", ">>> "]:

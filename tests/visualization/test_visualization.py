@@ -32,6 +32,7 @@ PICTURES = {
 LISTS = {
     "bar": lambda s: viz.bar([str(i) for i in range(len(s))], s),
     "bar of a batch": lambda s: viz.bar([str(i) for i in range(len(s))], np.stack([s, s / 2])),
+    "logo": lambda s: viz.logo("ACGT" * (len(s) // 4) + "A" * (len(s) % 4), s, per_line=8),
     "highlight_text": lambda s: viz.highlight_text(["a"] * len(s), s),
     "highlight_text as figure": lambda s: viz.highlight_text(["a"] * len(s), s, "figure"),
     "path_plot": lambda s: viz.path_plot(np.linspace(0, 1, len(s)), s, s),
@@ -197,7 +198,7 @@ def test_every_public_function_documents_what_it_raises_and_shows_an_example():
         "attribution_grid", "heatmap", "overlay", "outlines", "strength", "largest_regions",
         "animate_path", "path_plot", "highlight_text", "bar", "convergence_plot",
         "spotlight", "xrai", "segment", "least_area",
-        "dependence", "interaction_matrix",
+        "dependence", "logo", "interaction_matrix",
     }  # fmt: skip
     for name in viz.__all__:
         for part in ["Args:", "Returns:", "Raises:", "ValueError:", "TypeError:", ">>> "]:

@@ -5,9 +5,10 @@ scikit-learn, and an untrained MobileNetV2 (alpha 0.35) whose batch norms know t
 photographs; explained is the largest logit of each. Saliency takes one image after the other, on a
 `tf.function` traced for one batch size: one image, its default, or several steps at once where it can.
 Ours takes all images at once, and must be at least twice as fast with the same rule. Gradients that tie,
-as those of a convolution at a baseline of one colour do, may be taken in another order, and float32 may
-part paths later on; on a small network in float64 without ties, theirs is met to rounding. An untrained
-network is as steep as they come: what sums of gradients are off by may be many times what the output gains.
+as those of a convolution at a baseline of one colour do, may be taken in another order than theirs; on a
+small network in float64 without ties, theirs is met to rounding. Their Blur IG takes the slope of a point of
+the path, ours the change to the next one, so that these two meet in the limit of many steps only. An
+untrained network is steep: what sums of gradients are off by may be many times what the output gains.
 """
 
 import argparse

@@ -4,6 +4,7 @@ import math
 import numbers
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from igtf.arguments import flat_grad_ys
@@ -116,9 +117,11 @@ class _Line:
         low, high = (tf.clip_by_value(share + d, 0, 1) for d in (-self.distance, self.distance))
         latest, first = self.start + low * self.way, self.start + high * self.way
         left, near = self.length * (1 - share), 1e-9 * self.length  # of the way, after this step
-        order = tf.argsort(slope, axis=1)
-        ranks = tf.argsort(order, axis=1)
-        most = _int(self.fraction * tf.cast(tf.shape(point)[1] - 1, point.dtype)) + 1
+        count = point.shape[1]  # a number where it is known: XLA sorts no other share
+        if count is None:
+            count = tf.cast(tf.shape(point)[1], point.dtype)
+        most = self.fraction * (count - 1)
+        most = 1 + (tf.cast(most, tf.int32) if tf.is_tensor(most) else int(most))
         gone = tf.where(tf.equal(self.way, 0), high, safe_ratio(point - self.start, self.way))
         point = tf.where(gone < low, latest, point)
 
@@ -127,8 +130,8 @@ class _Line:
 
         def more(_, point):
             waiting = tf.not_equal(point, first)
-            queue = tf.cumsum(_int(tf.gather(waiting, order, batch_dims=1)), axis=1)
-            moves = waiting & (tf.gather(queue, ranks, batch_dims=1) <= most)
+            rest = tf.where(waiting, slope, np.inf)
+            moves = waiting & (rest <= -tf.math.top_k(-rest, most).values[:, -1:])  # and what ties
             reach = tf.reduce_sum(tf.where(moves, tf.abs(first - point), 0), axis=1)
             part = tf.where(missing(point) > near, safe_ratio(missing(point), reach), 0)[:, None]
             moved = tf.where(part < 1, point + part * (first - point), first)
@@ -137,10 +140,6 @@ class _Line:
         rounds = min(math.ceil(1 / self.fraction), 1000) + 1
         (point,) = repeat(rounds, more, [point], lambda point: tf.reduce_any(missing(point) > near))
         return point
-
-
-def _int(tensor):
-    return tf.cast(tensor, tf.int32)
 
 
 def _check_share(function, argument, value, above=True):

@@ -79,6 +79,18 @@ def test_secants_are_complete_at_any_number_of_steps(network, steps):
     np.testing.assert_array_equal(found[:, 1], 0)
 
 
+def test_features_whose_gradients_tie_move_together():
+    """As the pixels of a convolution do at a baseline of one colour."""
+
+    def network(x):
+        return tf.tile(tf.nn.tanh(tf.reduce_sum(x, 1, keepdims=True)) ** 3 * x[:, :1], [1, 2])
+
+    gradients = tape_gradients(second(network))
+    expected = [by_hand(lambda point: gradients([point[None]])[0][0], x, 0 * x + 0.1, 9, 0.3, 0.4) for x in X]
+    options = dict(num_steps=9, fraction=0.3, max_dist=0.4, method="riemann_left")
+    assert_close(guided(network, True, start=0 * X + 0.1, **options), expected, 1e-12)
+
+
 def test_without_a_detour_it_is_integrated_gradients():
     def build(x, start):
         return ig.integrated_gradients(kinked(x)[:, 1], x, start, 500, "secant")

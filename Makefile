@@ -81,9 +81,10 @@ $(EXAMPLES:%=build/%): build/%: .venv/installed FORCE
 
 FORCE:
 
-# A network with its weights and a photograph (of scikit-image the file alone is used).
-build/published/installed: .venv/installed
-	.venv/bin/python -m pip install -q --no-deps --target build/published mtcnn==1.0.0 lz4 scikit-image
+# Networks with their weights, and a photograph (of scikit-image, cispliceai and basic-pitch the files alone are used).
+build/published/installed: .venv/installed Makefile
+	.venv/bin/python -m pip install -q --no-deps --upgrade --target build/published \
+	    mtcnn==1.0.0 lz4 scikit-image cispliceai==1.2.2 basic-pitch==0.4.0
 	@touch $@
 
 benchmark: .venv-benchmark/installed

@@ -106,6 +106,31 @@ def test_a_saved_model_explains_in_a_process_without_our_files(tmp_path):
             assert_close(results[f"{key} explain attributions"], maps[:rows], 1e-6)
 
 
+def test_a_saved_model_walks_paths_of_all_kinds(tmp_path):
+    weights = tf.Variable(np.random.default_rng(4).normal(size=(6, 5)).astype("float32"))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 6])])
+    def explain(x):
+        hidden = tf.nn.relu(x @ weights)
+        y = tf.reduce_sum(tf.tanh(hidden), 1)
+        return {
+            "path": ig.path_integrated_gradients(y, x, lambda t: t**2 * x, 5),
+            "tolerance": ig.integrated_gradients(y, x, tolerance=0.01),
+            "guided": ig.guided_integrated_gradients(y, x, num_steps=5),
+            "words": ig.sequential_integrated_gradients(y, x, num_steps=5),
+            "unit": ig.neuron_conductance(y, hidden[:, 1], x, num_steps=5),
+            "pairs": ig.integrated_hessians(y, x, num_steps=5),
+        }
+
+    module = tf.Module()
+    module.weights, module.explain = weights, explain
+    tf.saved_model.save(module, str(tmp_path))
+    loaded = tf.saved_model.load(str(tmp_path))
+    for rows in (1, 5):
+        for name, expected in explain(X[:rows]).items():
+            assert_close(loaded.explain(X[:rows])[name], expected, 1e-6)
+
+
 # TensorFlow Lite ------------------------------------------------------------------------------------
 
 

@@ -44,8 +44,8 @@ METHODS = {
     "shapley_value_sampling": lambda ys, xs, bs: methods.shapley_value_sampling(
         ys, xs, num_samples=2, baselines=bs, seed=1
     ),
-    "expected_gradients": lambda ys, xs, bs: methods.expected_gradients(ys, xs, bs, 3, seed=1),
     "kernel_shap": lambda ys, xs, bs: methods.kernel_shap(ys, xs, bs, num_samples=40, seed=1),
+    "expected_gradients": lambda ys, xs, bs: methods.expected_gradients(ys, xs, bs, 3, seed=1),
     "smoothgrad": lambda ys, xs, bs: methods.smoothgrad(
         methods.gradient_times_input, ys, xs, stdev=0.1, num_samples=2, seed=1
     ),

@@ -140,8 +140,9 @@ class TestRows:
     def test_a_batch_that_is_baked_in_gets_the_same(self, known):
         network, x, baseline, _ = known["mlp"]
         baked = attributed(lambda x: network(tf.reshape(x, [ROWS, 12])), x, baseline, True, tolerance=0.01)
-        for one, other in zip(baked, attributed(network, x, baseline, tolerance=0.01)):
-            assert_close(one, other, 1e-7)  # points follow slopes, which short intervals know less well
+        # Points follow slopes, which short intervals know less well; errors are differences of such.
+        for one, other, near in zip(baked, attributed(network, x, baseline, tolerance=0.01), (1e-7, 1e-5, 0)):
+            assert_close(one, other, near)
 
     def test_what_has_one_entry_per_row_leaves_with_its_row(self):
         x, baseline = inputs(ROWS, 12)

@@ -235,7 +235,7 @@ def onet(path, rows):
         return tf.nn.softmax(x @ kernel + bias)[:, 1]
 
     return Case(
-        "MTCNN's O-Net", network, x, graded(network, x.astype(np.float64), panels=3, points=256, rows=256)
+        "MTCNN's O-Net", network, x, graded(network, x.astype(np.float64), panels=3, points=128, rows=256)
     )
 
 

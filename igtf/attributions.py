@@ -13,7 +13,7 @@ from igtf.arithmetic import map_range, sum_features
 from igtf.levels import find_levels
 from igtf.op_types import LOOPLESS
 from igtf.path_integral import PathIntegral
-from igtf.refinement import refine
+from igtf.refinement import packed, refine
 from igtf.subgraph import Subgraph
 from integrated_gradients_tf import (
     Baselines,
@@ -245,10 +245,3 @@ def path_gradients(
         with tf.control_dependencies(subgraph.one_per_row()):
             outputs = tf.identity(outputs)
     return tf.nest.pack_sequence_as(xs, grads), outputs, alphas
-
-
-def packed(structure, found, return_error):
-    """What a builder returns of what `refine` found."""
-    attributions, errors, steps = found
-    packed = tf.nest.pack_sequence_as(structure, attributions)
-    return (packed, errors, steps) if return_error else packed

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from igtf.arguments import flat_grad_ys, flat_outputs
-from igtf.attributions import packed
 from igtf.levels import find_levels
 from igtf.op_types import VIEWS
 from igtf.path_integral import PathIntegral
-from igtf.refinement import refine
+from igtf.refinement import packed, refine
 from igtf.subgraph import Subgraph
 from igtf.traversal import find_varying, ops_between, unconnected_message
 from integrated_gradients_tf import Baselines, Tensors, as_it_is, check_tensor, flat_inputs

@@ -11,7 +11,7 @@ from igtf.arguments import flat_grad_ys, is_int
 from igtf.arithmetic import repeat, right_pad
 from igtf.levels import find_levels
 from igtf.path_integral import PathIntegral
-from igtf.refinement import refine
+from igtf.refinement import packed, refine
 from igtf.subgraph import Subgraph
 from igtf.traversal import asserted, find_varying, ops_between
 from integrated_gradients_tf import (
@@ -84,9 +84,8 @@ def path_integrated_gradients(
         subgraph = Subgraph(function, ys, xs, per_row)
         weights = flat_grad_ys(function, subgraph, ys, grad_ys)
         options = dict(num_steps=num_steps, method=method, tolerance=tolerance, compare=return_error)
-        attributions, errors, steps = along(subgraph, xs, path, weights, per_row, max_rows, options)
-    packed = tf.nest.pack_sequence_as(xs, attributions)
-    return (packed, errors, steps) if return_error else packed
+        found = _along(subgraph, xs, path, weights, per_row, max_rows, options)
+        return packed(xs, found, return_error)
 
 
 @as_it_is
@@ -153,9 +152,8 @@ def blur_integrated_gradients(
 
         weights = flat_grad_ys(function, subgraph, ys, grad_ys)
         options = dict(num_steps=num_steps, method=method, tolerance=tolerance, compare=return_error)
-        attributions, errors, steps = along(subgraph, xs, path, weights, per_row, max_rows, options)
-    packed = tf.nest.pack_sequence_as(xs, attributions)
-    return (packed, errors, steps) if return_error else packed
+        found = _along(subgraph, xs, path, weights, per_row, max_rows, options)
+        return packed(xs, found, return_error)
 
 
 def _blurred_axes(function, x, axes):
@@ -260,7 +258,7 @@ def sequential_integrated_gradients(
     return tf.nest.pack_sequence_as(xs, results)
 
 
-def along(subgraph, xs, path, weights, per_row, max_rows, options):
+def _along(subgraph, xs, path, weights, per_row, max_rows, options):
     """`(attributions, errors, steps)` as `refine` returns, of each of the subgraph's `xs`.
 
     The time is what moves, and what stands for `xs` a layer that the path passes: conductance is attribution

@@ -40,6 +40,13 @@ def refine(integral, compute, weights, units=None):
     return attributions, errors, steps
 
 
+def packed(structure, found, return_error):
+    """What a builder returns of what `refine` found."""
+    attributions, errors, steps = found
+    packed = tf.nest.pack_sequence_as(structure, attributions)
+    return (packed, errors, steps) if return_error else packed
+
+
 def _by_levels(integral, compute, weights, units, targets):
     levels, dtype = integral.levels, wide_dtype(targets[0].dtype)
     counts, estimate = tf.constant(levels.counts), Estimate(levels, integral.secant, dtype)

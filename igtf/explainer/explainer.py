@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import tensorflow as tf
 
+from igtf.arguments import is_int
 from igtf.explainer.arrays import check_nan, describe, expected, join
 from igtf.explainer.batches import Arrays, DataSet, named_baselines, naming_rows, stack_baselines
 from igtf.explainer.graph import Call, Setup
@@ -23,7 +24,6 @@ from igtf.explainer.method import Method, merged_options
 from igtf.explainer.network import ModelError, Network
 from igtf.explainer.notes import Notes
 from igtf.explainer.targets import are_classes, check_classes
-from igtf.methods.common import is_int
 
 __all__ = ["Explainer"]
 

@@ -5,9 +5,9 @@ import inspect
 
 import tensorflow as tf
 
+from igtf.arguments import is_int
 from igtf.explainer.arrays import describe, expected, listed, members
 from igtf.explainer.layers import Place, all_layers
-from igtf.methods.common import is_int
 from igtf.op_types import CALLS, SHAPES
 from igtf.replacement import graph_replace
 from igtf.traversal import ops_between

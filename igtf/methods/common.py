@@ -12,7 +12,6 @@ __all__ = [
     "black_box",
     "differentiable",
     "in_dtype_of",
-    "is_int",
     "per_input",
     "positive",
     "score",

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from igtf.arguments import is_int
 from igtf.arithmetic import repeat, right_pad
 from igtf.methods.common import (
     black_box,
     in_dtype_of,
-    is_int,
     per_input,
     positive,
     score,

@@ -21,14 +21,17 @@ def sketch(steps, start, times=None):
     flat = _sample(steps)
     if times is not None:
         flat *= _sample(times[None])
-    place = tf.cast(start + tf.range(tf.shape(flat)[2]), tf.float32)
+    # Of a size that is known these weights are a constant, which TensorFlow computes once.
+    size = tf.shape(flat)[2] if flat.shape[2] is None else flat.shape[2]
+    place = tf.cast(start + tf.range(size), tf.float32)
     weights = tf.cos(TURN * place[:, None] * np.arange(SKETCHES, dtype=np.float32))
     return tf.einsum("kbf,fs->kbs", flat, tf.cast(weights, flat.dtype))
 
 
 def _sample(tensor):
-    flat = tf.reshape(widen(tensor), tf.concat([tf.shape(tensor)[:2], [-1]], 0))
-    return flat[:, :, :: tf.shape(flat)[2] // READ + 1]
+    size = tensor.shape[2:].num_elements()
+    flat = tf.reshape(widen(tensor), tf.concat([tf.shape(tensor)[:2], [-1 if size is None else size]], 0))
+    return flat[:, :, :: (tf.shape(flat)[2] if size is None else size) // READ + 1]
 
 
 def followed(probed, density, slopes, steps):

@@ -99,9 +99,8 @@ class Block:
         width = self.weights[..., None] * tf.cast(scale, self.weights.dtype)
         total = safe_ratio(total, tf.cast(width, total.dtype))
         total = tf.where(at[:, None, None] < steps, total, 0)
-        longest = integral.levels.counts[-1]
-        shape = tf.concat([[longest], tf.shape(total)[1:]], 0)
-        return [tf.scatter_nd(tf.minimum(at, longest - 1)[:, None], tf.stop_gradient(total), shape)]
+        shape = tf.concat([[integral.longest], tf.shape(total)[1:]], 0)
+        return [tf.scatter_nd(tf.minimum(at, integral.longest - 1)[:, None], tf.stop_gradient(total), shape)]
 
     def sums_of_levels(self, seeds, targets):
         """Likewise with the weights of every level, `[levels, B, ...]` or None; `seeds` have none."""

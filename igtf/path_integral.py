@@ -75,6 +75,7 @@ class PathIntegral:
     def _place(self, steps, inside):
         """Takes so many steps, inside or outside the loop over levels."""
         self.steps, self.inside = steps, inside
+        self.longest = self.levels.counts[-1] if self.sized else steps  # what slopes of steps are kept in
         self.per_block = self._steps_per_block()
 
     def at(self, level, rows=None, density=None):
@@ -225,9 +226,8 @@ class PathIntegral:
         """The sum over blocks of what `add(block)` returns, in constant memory; slopes are kept aside."""
         sums, size = len(zeros), self.per_block
         if self.adapts:
-            shape = [self.levels.counts[-1], self.subgraph.rows, SKETCHES]
-            full = tf.zeros([shape[0], self.path.batch, SKETCHES], self.path.dtype)
-            zeros = [*zeros, restore_shape(full, shape)]
+            full = tf.zeros([self.longest, self.path.batch, SKETCHES], self.path.dtype)
+            zeros = [*zeros, restore_shape(full, [None, self.subgraph.rows, SKETCHES])]
         blocks = -(-self.steps // size)
         if isinstance(blocks, int) and (blocks == 1 or not self.subgraph.loopable):
             totals = zeros

@@ -12,6 +12,16 @@ from igtf.attributions import (
 from igtf.backpropagation import backpropagate
 from igtf.conductance import layer_conductance, neuron_conductance
 from igtf.convergence import attribution_error, convergence_delta
+from igtf.evaluation import (
+    average_drop_increase,
+    deletion,
+    infidelity,
+    insertion,
+    mu_fidelity,
+    pointing_game,
+    sensitivity_max,
+    sparseness,
+)
 from igtf.guided import guided_integrated_gradients
 from igtf.interactions import integrated_hessians
 from igtf.methods import (
@@ -39,11 +49,13 @@ from integrated_gradients_tf import build_ig, linear_inpterpolation, linear_inte
 __all__ = [
     "Explainer",
     "attribution_error",
+    "average_drop_increase",
     "backpropagate",
     "blur_integrated_gradients",
     "build_ig",
     "convergence_delta",
     "deeplift",
+    "deletion",
     "epsilon_lrp",
     "expected_gradients",
     "grad_cam",
@@ -51,6 +63,8 @@ __all__ = [
     "graph_replace",
     "guided_backpropagation",
     "guided_integrated_gradients",
+    "infidelity",
+    "insertion",
     "integrated_gradients",
     "integrated_hessians",
     "integrated_jacobian",
@@ -59,14 +73,18 @@ __all__ = [
     "layer_conductance",
     "linear_inpterpolation",
     "linear_interpolation",
+    "mu_fidelity",
     "neuron_conductance",
     "occlusion",
     "path_gradients",
     "path_integrated_gradients",
+    "pointing_game",
     "saliency",
+    "sensitivity_max",
     "sequential_integrated_gradients",
     "shapley_value_sampling",
     "smoothgrad",
+    "sparseness",
 ]
 
 

@@ -35,6 +35,8 @@ OF_GRADIENTS, OF_RELEVANCE = "tests/methods/test_gradients.py", "tests/methods/t
 OF_PERTURBATION, OF_SAMPLING = "tests/methods/test_perturbation.py", "tests/methods/test_sampling.py"
 ADAPTATION, PATHS = "tests/test_adaptation.py", "tests/test_paths.py"
 GUIDED, INTERACTIONS = "tests/test_guided.py", "tests/test_interactions.py"
+CURVES, OF_CURVES = "igtf/evaluation/curves.py", "tests/evaluation/test_curves.py"
+OF_FIDELITY = "tests/evaluation/test_fidelity.py"
 CONFORMANCE, HOSTILE = "tests/test_conformance.py", "tests/test_hostile.py"
 
 # (what is broken, file, text, its replacement, tests that notice)
@@ -100,8 +102,8 @@ MUTATIONS = [
     ("occlusion not shared by the windows", PERTURBATION, "total / tf.constant(grid.covers * starts.count, total.dtype)", "total / starts.count", [OF_PERTURBATION]),
     ("Shapley credits of the order before", PERTURBATION, "tf.cast(tf.equal(turn, now), after.dtype)", "tf.cast(tf.equal(turn, now + 1), after.dtype)", [OF_PERTURBATION]),
     ("groups not shared by their features", GROUPS, "shares = tf.math.divide_no_nan(totals, self.sizes(totals.dtype))", "shares = totals", [OF_GROUPS]),
-    ("the size of a group in one input alone", GROUPS, "total += tf.reshape(counts", "total = tf.reshape(counts", [OF_GROUPS]),
-    ("an axis of size 1 for one feature", GROUPS, "ones = each * tf.ones_like(inside, dtype)", "ones = tf.ones_like(inside, dtype)", [OF_GROUPS]),
+    ("the size of a group in one input alone", GROUPS, "total += tf.reshape(sums", "total = tf.reshape(sums", [OF_GROUPS]),
+    ("an axis of size 1 for one feature", GROUPS, "[tf.cast(one, dtype) * tf.ones_like(ids, dtype)", "[tf.ones_like(ids, dtype)", [OF_GROUPS]),
     ("the first baseline for all of a set", GROUPS, "some[number % self.count]", "some[0]", [OF_GROUPS]),
     ("ids of a tensor unchecked", GROUPS, "tf.reduce_all((ids >= 0) & (ids < self.count))", "tf.reduce_all(ids >= 0)", [OF_GROUPS]),
     ("kernel SHAP with the weights of sizes alone", COALITIONS, "m / math.comb(groups, s) for s, m", "m for s, m", [OF_COALITIONS]),
@@ -137,6 +139,24 @@ MUTATIONS = [
     ("the time of one integral for two", "igtf/interactions.py", "return curved + share * time * rows", "return curved + share * rows", [INTERACTIONS]),
     ("a kink for a soft one", "igtf/interactions.py", "return tf.nn.softplus(beta * z) / beta", "return tf.nn.relu(z)", [INTERACTIONS]),
     ("a unit for the whole layer", "igtf/path_integral.py", "split_rows(grad, self.per_block) * tf.cast(share, grad.dtype)", "split_rows(grad, self.per_block)", [CONDUCTANCE]),
+    ("the least important features first", CURVES, 'direction="DESCENDING"', 'direction="ASCENDING"', [OF_CURVES]),
+    ("insertion as deletion", CURVES, "if taken else (x, b)", "if taken else (b, x)", [OF_CURVES]),
+    ("areas without the trapezoids at their ends", CURVES, "- (curves[:, 0] + curves[:, -1]) / 2)", "- curves[:, 0])", [OF_CURVES]),
+    ("groups without features among the others", CURVES, "tf.where(present, values, low)", "values + 0 * low if False else values", [OF_CURVES]),
+    ("shares of features rounded down", CURVES, "* counts + whole) // (2 * whole)", "* counts) // (2 * whole)", [OF_CURVES]),
+    ("scores of what is not finite", "igtf/evaluation/common.py", "known &= tf.reduce_all(finite", "known |= tf.reduce_all(finite", [OF_CURVES]),
+    ("the first of a set of baselines alone", "igtf/evaluation/common.py", "[total + function(i + 1)]", "[total + function(0)]", [OF_CURVES]),
+    ("entries once for each of a group's channels", "igtf/methods/groups.py", "* tf.cast(share, value.dtype))", "* tf.ones_like(value))", [OF_FIDELITY, OF_CURVES]),
+    ("the best factor the other way round", "igtf/evaluation/fidelity.py", "tf.math.divide_no_nan(*best)", "tf.math.divide_no_nan(*best[::-1])", [OF_FIDELITY]),
+    ("equal ranks by their place", "igtf/evaluation/fidelity.py", 'for side in ("left", "right")]', 'for side in ("left", "left")]', [OF_FIDELITY]),
+    ("correlations of rounding", "igtf/evaluation/fidelity.py", "squares > rounding**2 * size", "squares > 0 * size", [OF_FIDELITY]),
+    ("contributions where slopes are given", "igtf/evaluation/changes.py", "step = tf.math.divide_no_nan(step, widen(difference(x, starts[i])))", "step = step + 0", [OF_FIDELITY]),
+    ("the noise of every row its own", "igtf/evaluation/changes.py", "[1, *shape_of(x)[1:]], seed", "shape_of(x), seed", [OF_FIDELITY]),
+    ("the same subset again", "igtf/evaluation/changes.py", "uniform([units.count], seed, number)", "uniform([units.count], seed, 0)", [OF_FIDELITY]),
+    ("highlights of negative attributions", "igtf/evaluation/highlights.py", "lit = list(map(tf.nn.relu, flat))", "lit = list(map(tf.abs, flat))", [OF_FIDELITY]),
+    ("the last distance for the largest", "igtf/evaluation/robustness.py", "return [tf.maximum(most, norms(", "return [tf.maximum(0 * most, norms(", ["tests/evaluation/test_robustness.py"]),
+    ("sparseness of signed numbers", "igtf/evaluation/maps.py", "sizes = [tf.abs(widen(a))", "sizes = [tf.nn.relu(widen(a))", ["tests/evaluation/test_maps.py"]),
+    ("any tie a hit", "igtf/evaluation/maps.py", "tf.reduce_sum(best * inside, 1), tf.reduce_sum(best, 1))", "tf.reduce_max(best * inside, 1), tf.reduce_max(best, 1))", ["tests/evaluation/test_maps.py"]),
 ]  # fmt: skip
 
 

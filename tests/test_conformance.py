@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import igtf as ig
+import igtf.evaluation as evaluation
 import igtf.methods as methods
 
 v1 = tf.compat.v1
@@ -57,6 +58,11 @@ def convolved(xs, method, **options):
     line = tf.nest.flatten(xs)[0][:, :, None]
     layer = tf.nn.relu(tf.nn.conv1d(line, tf.constant(W[:3, None, :], line.dtype), 2, "SAME"))
     return method(tf.reduce_mean(layer, 1) @ tf.constant(V, line.dtype), layer, line, **options)
+
+
+def judged(xs, metric, **options):
+    """A metric of one unit more of each feature as its attribution, of an output above 0."""
+    return metric(tf.exp(outputs(xs)[1]), xs, tf.nest.map_structure(lambda x: x + 1, xs), **options)
 
 
 # name -> function of the inputs (tensor or structure) and of what every builder takes: `name`
@@ -108,16 +114,29 @@ BUILDERS = {
     "smoothgrad": lambda xs, **o: methods.smoothgrad(
         methods.saliency, outputs(xs)[1], xs, 0.1, 2, seed=1, **o
     ),
+    "deletion": lambda xs, **o: judged(xs, ig.deletion, baselines=0.1, **o),
+    "insertion": lambda xs, **o: judged(xs, ig.insertion, baselines=0.1, **o),
+    "infidelity": lambda xs, **o: judged(xs, ig.infidelity, baselines=0.1, seed=1, **o),
+    "mu_fidelity": lambda xs, **o: judged(xs, ig.mu_fidelity, baselines=0.1, fraction=0.5, seed=1, **o),
+    "average_drop_increase": lambda xs, **o: judged(xs, ig.average_drop_increase, baselines=0.1, **o)[0],
+    "sensitivity_max": lambda xs, **o: ig.sensitivity_max(
+        ig.saliency, outputs(xs)[1], xs, 0.1, 2, seed=1, **o
+    ),
+    "sparseness": lambda xs, **o: ig.sparseness(xs, **o),
+    "pointing_game": lambda xs, **o: ig.pointing_game(
+        xs, tf.nest.map_structure(lambda x: [True] * 2 + [False] * (x.shape[1] - 2), xs), **o
+    ),
 }
 FUNCTIONS = {name: getattr(ig, name, None) or getattr(methods, name) for name in BUILDERS}
+# A score for each row.
+SCORES = {"attribution_error", "convergence_delta", *evaluation.__all__}
 # What is returned has not the structure of the inputs.
 OTHERWISE = {
+    *SCORES,
     "layer_conductance",
     "grad_cam",
     "layer_cam",
     "integrated_hessians",
-    "attribution_error",
-    "convergence_delta",
     "graph_replace",
 }
 
@@ -134,12 +153,10 @@ def shape(name, rows, features):
         "layer_conductance": (rows, 5),
         "integrated_hessians": (rows, features, features),
         "path_gradients": (3, rows, features),
-        "attribution_error": (rows,),
-        "convergence_delta": (rows,),
         "graph_replace": (rows, 2),
         "grad_cam": (rows, features, 1),
         "layer_cam": (rows, features, 1),
-    }.get(name, (rows, features))
+    }.get(name, (rows,) if name in SCORES else (rows, features))
 
 
 def in_session(build, arrays, static, also=()):
@@ -208,7 +225,7 @@ def test_a_result_has_the_dtype_of_the_input_and_its_precision(name, dtype):
     dtype = tf.as_dtype(dtype)
     exact, _ = three_rows(name, True)
     found, tensor = in_session(BUILDERS[name], X.astype(dtype.as_numpy_dtype), True)
-    wide = name in ("attribution_error", "convergence_delta")
+    wide = name in SCORES
     assert tensor.dtype == (tf.float32 if wide and dtype.size < 4 else dtype)
     tolerance = {2: 0.1, 4: 1e-5}[dtype.size]
     scale = 1 if name == "attribution_error" else np.abs(exact).max()  # errors are relative already

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import igtf as ig
+import igtf.evaluation as evaluation
 import igtf.methods as methods
 
 v1 = tf.compat.v1
@@ -178,12 +179,25 @@ def builders(s):
     return [t for t in tensors(s) if not callable(t)] + [lambda ys, xs: xs, methods.saliency]
 
 
+def judged(s):
+    return {"ys": s.y, "xs": s.x, "attributions": tf.identity(s.x)}
+
+
+def changes(s):
+    """Functions that change inputs."""
+    ways = [lambda xs, n: xs, lambda xs, n: None, lambda xs: xs, lambda xs, n: xs[:, :1], lambda xs, n: s.u]
+    ways += [lambda xs, n: [xs], lambda xs, n: tf.cast(xs, tf.int32), lambda xs, n: np.ones([B, F])]
+    return ways + [t for t in tensors(s) if not callable(t)]
+
+
 # function -> (a call that works, what else may be given for each argument)
 PATH = {"baselines": scalars, "num_steps": number, "method": word, "per_row": per_row, "max_rows": number}
 ONE = {"ys": tensors, "xs": tensors}
 MOVED = {"num_steps": number, "method": word, "per_row": per_row, "max_rows": number}
 MOVED |= {"grad_ys": scalars, "tolerance": number}
 MASK = {"feature_mask": masks, "num_groups": number}
+JUDGED = {**ONE, **MASK, "attributions": tensors, "baselines": scalars, "grad_ys": scalars}
+JUDGED |= {"max_rows": number}
 
 
 def recipe(s):
@@ -300,6 +314,32 @@ FUNCTIONS = {
         lambda s: {"builder": methods.saliency, "ys": s.y, "xs": s.x, "stdev": 0.1, "num_samples": 2},
         {**ONE, "builder": builders, "stdev": scalars, "seed": number},
     ),
+    ig.deletion: (lambda s: {**judged(s), "num_steps": 2}, {**JUDGED, "num_steps": number}),
+    ig.insertion: (lambda s: {**judged(s), "num_steps": 2}, {**JUDGED, "num_steps": number}),
+    ig.infidelity: (
+        lambda s: {**judged(s), "num_samples": 3},
+        {
+            **{**JUDGED, "num_samples": number, "fraction": number, "stdev": scalars, "perturb": changes},
+            **{"seed": number, "normalize": number, "multiply_by_inputs": number},
+        },
+    ),
+    ig.mu_fidelity: (
+        lambda s: {**judged(s), "num_samples": 3},
+        {**JUDGED, "num_samples": number, "fraction": number, "seed": number, "ranks": number},
+    ),
+    ig.average_drop_increase: (
+        judged,
+        {**ONE, "attributions": tensors, "baselines": scalars, "grad_ys": scalars},
+    ),
+    ig.sensitivity_max: (
+        lambda s: {"builder": methods.saliency, "ys": s.y, "xs": s.x, "num_samples": 2},
+        {**ONE, "builder": builders, "radius": scalars, "seed": number, "normalize": number},
+    ),
+    ig.sparseness: (lambda s: {"attributions": s.x}, {"attributions": tensors}),
+    ig.pointing_game: (
+        lambda s: {"attributions": s.x, "mask": True},
+        {"attributions": tensors, "mask": scalars},
+    ),
 }
 
 
@@ -307,7 +347,7 @@ def shapes(function, arguments):
     """What the call has to return, as static shapes; None where it is not the shape of an argument."""
     like = {"layer_conductance": "layer", "graph_replace": "ys"}.get(function.__name__, "xs")
     others = ("smoothgrad", "attribution_error", "convergence_delta", "path_gradients")
-    others += ("integrated_hessians", "grad_cam", "layer_cam")
+    others += ("integrated_hessians", "grad_cam", "layer_cam", *evaluation.__all__)
     if like not in arguments or function.__name__ in others:
         return None
     if arguments.get("sampling_dims") is not None:
@@ -323,6 +363,7 @@ def refusals(function):
     """How messages of a function may begin."""
     names = [function.__name__]
     names += {"linear_inpterpolation": ["linear_interpolation"], "smoothgrad": ["saliency"]}.get(names[0], [])
+    names += ["saliency"] if names[0] == "sensitivity_max" else []
     return tuple(f"{name}: " for name in names)
 
 

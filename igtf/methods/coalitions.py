@@ -7,9 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from igtf.arithmetic import repeat
-from igtf.methods.common import black_box, positive, score, seed_of, uniform
+from igtf.methods.common import black_box, copies_per_block, positive, score, seed_of, uniform
 from igtf.methods.groups import BaselineSet, Groups, check_options
-from igtf.path_integral import BLOCK_BYTES, BLOCK_ROWS
 from integrated_gradients_tf import Baselines, Tensors, as_it_is, broadcast_like, merge_rows
 
 __all__ = ["Pairs", "kernel_shap"]
@@ -92,7 +91,9 @@ def kernel_shap(
         starts = BaselineSet(function, xs, subgraph.xs, baselines)
         pairs = Pairs(groups.count, num_samples, seed_of(function, seed))
         rows = subgraph.check_lengths()
-        per_block = _pairs_per_block(subgraph, max_rows, rows, pairs.count)
+        per_block = copies_per_block(
+            subgraph, max_rows, rows, pairs.count, 2, "a coalition and its complement"
+        )
 
         def outputs(points, copies):
             return tf.cast(score(subgraph, subgraph.replay(points, copies), weights, copies), tf.float64)
@@ -170,24 +171,6 @@ def _check_count(function, count):
             "regression has a matrix of that many rows and columns. Pass a feature_mask with fewer groups, "
             "such as patches or segments of an image."
         )
-
-
-def _pairs_per_block(subgraph, max_rows, rows, pairs):
-    """How many coalitions, with their complements, to run at once."""
-    if max_rows is not None:
-        limit = positive(subgraph.function, "max_rows", max_rows)
-        if limit < 2 * (subgraph.rows or 1):
-            raise ValueError(
-                f"{subgraph.function}: max_rows is {limit}, expected at least {2 * (subgraph.rows or 1)}: a "
-                f"coalition and its complement for a batch of {subgraph.rows or 'at least 1'}. Raise it, or "
-                "pass smaller batches."
-            )
-    else:
-        limit = min(BLOCK_ROWS, BLOCK_BYTES // subgraph.row_bytes)
-    if not subgraph.stackable:
-        return 1
-    larger, smaller = (max, min) if subgraph.rows is not None else (tf.maximum, tf.minimum)
-    return larger(1, smaller(limit // larger(1, 2 * rows), pairs))
 
 
 class Pairs:

@@ -4,12 +4,14 @@ import tensorflow as tf
 
 from igtf.arguments import flat_grad_ys, flat_outputs, is_int
 from igtf.arithmetic import sum_features
+from igtf.path_integral import BLOCK_BYTES, BLOCK_ROWS
 from igtf.subgraph import Subgraph
 from igtf.traversal import unconnected_message
 from integrated_gradients_tf import describe, pair_up, restore_shape, wide_dtype
 
 __all__ = [
     "black_box",
+    "copies_per_block",
     "differentiable",
     "in_dtype_of",
     "per_input",
@@ -95,3 +97,20 @@ def positive(function, argument, value):
     if not is_int(value) or value < 1:
         raise ValueError(f"{function}: {argument} is {value!r}, expected a positive int, such as 10.")
     return int(value)
+
+
+def copies_per_block(subgraph, max_rows, rows, count, each=1, said="one run of it"):
+    """How many of `count` runs, with `each` times the rows of the batch, to stack into one replay."""
+    if max_rows is not None:
+        limit, least = positive(subgraph.function, "max_rows", max_rows), each * (subgraph.rows or 1)
+        if limit < least:
+            raise ValueError(
+                f"{subgraph.function}: max_rows is {limit}, expected at least {least}: {said} for a batch of "
+                f"{subgraph.rows or 'at least 1'}. Raise it, or pass smaller batches."
+            )
+    else:
+        limit = min(BLOCK_ROWS, BLOCK_BYTES // subgraph.row_bytes)
+    if not subgraph.stackable:
+        return 1
+    larger, smaller = (max, min) if subgraph.rows is not None else (tf.maximum, tf.minimum)
+    return larger(1, smaller(limit // larger(1, each * rows), count))

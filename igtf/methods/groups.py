@@ -59,18 +59,47 @@ class Groups:
         """`values [G]` of the groups for the features in them, as `ids`."""
         return [tf.gather(values, ids) for ids in self.ids]
 
+    def spread(self, values):
+        """`values [n, 1 or B, G]` of the groups for the features in them: `[n, 1 or B, ...]` as `ids`."""
+        parts = []
+        for ids, own in zip(self.ids, self._own):
+            if not own:
+                parts.append(tf.gather(values, ids[0], axis=2))
+            elif values.shape[1] == 1:
+                parts.append(tf.gather(values[:, 0], ids, axis=1))
+            else:
+                part = tf.gather(tf.transpose(values, [1, 0, 2]), ids, axis=2, batch_dims=1)
+                parts.append(tf.transpose(part, [1, 0, *range(2, part.shape.rank)]))
+        return parts
+
     def sizes(self, dtype):
         """How many features are in each group: `[1 or B, G]`."""
-        total = tf.zeros([1, self.count], dtype)
-        for x, ids in zip(self._xs, self.ids):
-            rows = tf.shape(ids)[0]
+        # A mask with an axis of size 1 stands for all that lies along that axis.
+        each = [_size(shape_of(x)[1:]) / _size(shape_of(ids)[1:]) for x, ids in zip(self._xs, self.ids)]
+        return self._sums(
+            [tf.cast(one, dtype) * tf.ones_like(ids, dtype) for one, ids in zip(each, self.ids)]
+        )
+
+    def sums(self, values):
+        """What the groups have together of `values [B, ...]` of features: `[B, G]`."""
+        parts = []
+        for value, ids in zip(values, self.ids):
+            shape = tf.broadcast_dynamic_shape(tf.shape(value), tf.shape(ids))
+            # A value for all that lies along an axis is shared by the groups along it.
+            share = tf.reduce_prod(tf.shape(value)[1:]) / tf.reduce_prod(shape[1:])
+            parts.append(tf.broadcast_to(value, shape) * tf.cast(share, value.dtype))
+        return self._sums(parts)
+
+    def _sums(self, values):
+        total = tf.zeros([1, self.count], values[0].dtype)
+        for value, ids in zip(values, self.ids):
+            rows = tf.shape(value)[0]
             first = right_pad(self.count * tf.range(tf.cast(rows, tf.int64)), ids)
-            inside = tf.reshape(tf.cast(ids, tf.int64) + first, [-1])
-            # A mask with an axis of size 1 stands for all that lies along that axis.
-            each = tf.cast(_size(shape_of(x)[1:]) / _size(shape_of(ids)[1:]), dtype)
-            ones = each * tf.ones_like(inside, dtype)
-            counts = tf.math.unsorted_segment_sum(ones, inside, rows * self.count)
-            total += tf.reshape(counts, [-1, self.count])
+            inside = tf.broadcast_to(tf.cast(ids, tf.int64) + first, tf.shape(value))
+            sums = tf.math.unsorted_segment_sum(
+                tf.reshape(value, [-1]), tf.reshape(inside, [-1]), rows * self.count
+            )
+            total += tf.reshape(sums, [-1, self.count])
         return total
 
     def attributions(self, totals):
@@ -200,6 +229,12 @@ class BaselineSet:
                 "number that is known: [K, 1, ...] or [K, B, ...] for xs [B, ...], the same K for each input."
             )
         self.count = counts.pop() if counts else 1
+
+    def mean(self):
+        """Their mean, one tensor for each input."""
+        return [
+            plain if some is None else tf.reduce_mean(some, 0) for plain, some in zip(self._plain, self._sets)
+        ]
 
     def at(self, number):
         """The baselines of that number (modulo `count`), one for each input."""

@@ -11,7 +11,11 @@ FILES = {
     for path in [ROOT / "integrated_gradients_tf.py", *sorted(ROOT.glob("igtf/**/*.py"))]
 }
 # So that `import igtf` stays light, and pictures are imported when they are asked for.
-LAZY = {("igtf", "igtf.explainer"), ("igtf.explainer.explainer", "igtf.visualization.areas")}
+LAZY = {
+    ("igtf", "igtf.explainer"),
+    ("igtf.explainer.explainer", "igtf.visualization.areas"),
+    ("igtf.explainer.evaluation", "igtf.visualization.judgement"),
+}
 LONGEST = 450
 
 

@@ -178,8 +178,9 @@ def mu_fidelity(
         pair = falls_of_subsets(
             case, flat, units, starts, num_samples, fraction, seed_of(function, seed), max_rows
         )
-        sides = [_deviations(_ranked(side) if ranks else side) for side in pair]
-        (a, of_a), (b, of_b) = sides
+        (a, of_a), (b, of_b) = (
+            _deviations(side, size, ranks) for side, size in zip(pair, (0.0, case.before))
+        )
         scores = tf.math.divide_no_nan(tf.reduce_sum(a * b, 0), tf.sqrt(of_a * of_b))
         return where_known(tf.cast(scores, case.dtype), flat)
 
@@ -194,13 +195,18 @@ def _ranked(values):
     return tf.transpose(tf.cast(tf.add_n(places), tf.float64) / 2)
 
 
-def _deviations(values):
-    """From the mean along axis 0, and the sum of their squares, 0 where they are but rounding."""
+def _deviations(values, size, ranks):
+    """From the mean along axis 0, and the sum of their squares, 0 where they are but rounding.
+
+    Rounding is that of the values, or of numbers of that `size`, of which they are differences.
+    """
     rounding = 8 * np.finfo(values.dtype.as_numpy_dtype).eps
-    values = tf.cast(values, tf.float64)
-    apart = values - tf.reduce_mean(values, 0)
-    squares, size = tf.reduce_sum(tf.square(apart), 0), tf.reduce_sum(tf.square(values), 0)
-    return apart, tf.where(squares > rounding**2 * size, squares, tf.zeros_like(squares))
+    values, size = tf.cast(values, tf.float64), tf.cast(size, tf.float64)
+    varies = tf.square(values - tf.reduce_mean(values, 0)) > rounding**2 * (tf.square(values) + size**2)
+    apart = _ranked(values) if ranks else values
+    apart -= tf.reduce_mean(apart, 0)
+    squares = tf.reduce_sum(tf.square(apart), 0)
+    return apart, tf.where(tf.reduce_any(varies, 0), squares, tf.zeros_like(squares))
 
 
 def _shared(like, values):

@@ -24,6 +24,7 @@ from igtf.explainer.method import Method, merged_options
 from igtf.explainer.network import ModelError, Network
 from igtf.explainer.notes import Notes
 from igtf.explainer.targets import are_classes, check_classes
+from igtf.explainer.trials import Trials
 
 __all__ = ["Explainer"]
 
@@ -35,7 +36,7 @@ Baselines: TypeAlias = np.ndarray | tf.Tensor | list | tuple | dict | float | st
 REDUCERS = {"mean": np.mean, "sum": np.sum, "max": np.max, "min": np.min}
 
 
-class Explainer:
+class Explainer(Trials):
     """Explains a model: NumPy arrays or a data set in, NumPy arrays out.
 
     Integrated gradients (Sundararajan et al., https://arxiv.org/abs/1703.01365) unless another

@@ -25,6 +25,7 @@ from igtf.visualization.areas import least_area, segment, xrai
 from igtf.visualization.charts import animate_path, bar, convergence_plot, path_plot
 from igtf.visualization.images import attribution_grid, heatmap, outlines, overlay, spotlight
 from igtf.visualization.interactions import dependence, interaction_matrix
+from igtf.visualization.judgement import evaluation_plot
 from igtf.visualization.letters import logo
 from igtf.visualization.regions import largest_regions, strength
 from igtf.visualization.text import highlight_text
@@ -35,6 +36,7 @@ __all__ = [
     "bar",
     "convergence_plot",
     "dependence",
+    "evaluation_plot",
     "heatmap",
     "highlight_text",
     "interaction_matrix",

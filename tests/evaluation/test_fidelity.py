@@ -130,6 +130,16 @@ def test_maps_of_pixels_are_for_the_mean_of_their_channels():
     assert_close(in_session(judge, PIXELS, PIXEL_MAP), in_session(judge, PIXELS, shared), 1e-12)
 
 
+@pytest.mark.parametrize("name", ["infidelity", "mu_fidelity"])
+def test_groups_that_split_a_pixel_share_its_attribution(name):
+    mask = np.arange(12).reshape(2, 3, 2) // np.array(
+        [1, 2]
+    )  # each channel by itself, or with another pixel's
+    judge = lambda x, a: getattr(ig, name)(of_pixels(x, tf), x, a, feature_mask=mask, seed=0)  # noqa: E731
+    shared = np.repeat(PIXEL_MAP / 2, 2, -1)
+    assert_close(in_session(judge, PIXELS, PIXEL_MAP), in_session(judge, PIXELS, shared), 1e-12)
+
+
 @pytest.mark.parametrize("options", [{}, dict(stdev=0.2), dict(stdev=0.2, multiply_by_inputs=False)])
 def test_of_a_linear_network_the_true_attributions_have_no_infidelity(options):
     w = normal(6, 1, seed=30)
@@ -151,8 +161,11 @@ def test_of_a_linear_network_the_true_attributions_correlate_fully():
 def test_what_does_not_vary_does_not_correlate():
     judge = lambda x, a: ig.mu_fidelity(net(x, tf)[:, 0], x, a, seed=0)  # noqa: E731
     assert in_session(judge, X.astype("f4"), np.full_like(MAP, 0.7, "f4")).tolist() == [0] * 5
-    flat = lambda x, a: ig.mu_fidelity(tf.reduce_sum(x, 1) * 0 + 3, x, a, seed=0)  # noqa: E731
-    assert in_session(flat, X, MAP).tolist() == [0] * 5
+    # But for rounding, in numbers and in ranks.
+    flat = lambda x: 3 * tf.reduce_sum(tf.square(tf.sin(x)) + tf.square(tf.cos(x)), 1)  # noqa: E731
+    for ranks in (False, True):
+        judge = lambda x, a, ranks=ranks: ig.mu_fidelity(flat(x), x, a, seed=0, ranks=ranks)  # noqa: E731
+        assert in_session(judge, X.astype("f4"), MAP.astype("f4")).tolist() == [0] * 5
 
 
 def test_of_several_samples_the_mean_settles():

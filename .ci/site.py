@@ -1,5 +1,9 @@
-"""MkDocs' hook: README, CONTRIBUTING and CHANGELOG become pages; links hold there as on GitHub."""
+"""MkDocs' hook: README, CONTRIBUTING and CHANGELOG become pages; links hold there as on GitHub.
 
+Pages of explanations, which are kept compressed, are unpacked.
+"""
+
+import gzip
 import re
 from pathlib import Path
 
@@ -16,6 +20,9 @@ def on_files(files, config):
     for source, page in PAGES.items():
         text = (ROOT / source).read_text("utf-8")
         files.append(File.generated(config, page, content=rewritten(text, ROOT)))
+    for path in ROOT.glob("docs/*.gz"):
+        files.remove(files.get_file_from_path(path.name))
+        files.append(File.generated(config, path.stem, content=gzip.decompress(path.read_bytes())))
     return files
 
 
@@ -36,7 +43,8 @@ def rewritten(markdown, folder):
             raise PluginError(f"a link to {target!r}, which is not there")
         name = path.relative_to(ROOT).as_posix()
         if name in PAGES or name.startswith("docs/"):
-            return f"{bang}[{words}]({PAGES.get(name, name.removeprefix('docs/'))}{anchor})"
+            name = name.removeprefix("docs/").removesuffix(".gz")
+            return f"{bang}[{words}]({PAGES.get(name, name)}{anchor})"
         return words
 
     # Blocks of code stay as they are.

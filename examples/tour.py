@@ -7,10 +7,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.append(str(Path(__file__).resolve().parent.parent / "build/published"))
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests/visualization"))
 
+import browser
 import numpy as np
 import tensorflow as tf
-from IPython.display import display
+from IPython.display import Image, display
 
 import igtf as ig
 from igtf import methods
@@ -26,6 +28,20 @@ def show(figure, name, dpi=200):
     """Saves a figure in the folder PICTURES and displays it."""
     figure.savefig(PICTURES / name, facecolor="white", dpi=dpi)
     display(figure)
+
+
+def show_page(page, number, name):
+    """Saves how a sample of a page looks in a browser, if there is one, and displays that."""
+    try:
+        driver = browser.start()
+    except LookupError as reason:
+        print(f"no picture: {reason}")
+        return
+    screen = browser.Screen(driver, page.path, width=1280, height=900)
+    screen.open(number)
+    screen.screenshot(PICTURES / name)
+    driver.quit()
+    display(Image(filename=PICTURES / name))
 
 
 def photographs():

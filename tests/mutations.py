@@ -23,6 +23,7 @@ PERTURBATION, SAMPLING = "igtf/methods/perturbation.py", "igtf/methods/sampling.
 COALITIONS, OF_COALITIONS = "igtf/methods/coalitions.py", "tests/methods/test_coalitions.py"
 MAPS, OF_MAPS = "igtf/methods/activation_maps.py", "tests/methods/test_activation_maps.py"
 AREAS, OF_AREAS = "igtf/visualization/areas.py", "tests/visualization/test_areas.py"
+PAGE, OF_PAGE = "igtf/visualization/page/", "tests/visualization/test_page.py"
 GROUPS, OF_GROUPS = "igtf/methods/groups.py", "tests/methods/test_groups.py"
 RECIPE, AXIOMS = "tests/test_recipe.py", "tests/test_axioms.py"
 ATTRIBUTIONS, CONDUCTANCE = "tests/test_attributions.py", "tests/test_conductance.py"
@@ -168,6 +169,15 @@ MUTATIONS = [
     ("the last distance for the largest", "igtf/evaluation/robustness.py", "return [tf.maximum(most, norms(", "return [tf.maximum(0 * most, norms(", ["tests/evaluation/test_robustness.py"]),
     ("sparseness of signed numbers", "igtf/evaluation/maps.py", "sizes = [tf.abs(widen(a))", "sizes = [tf.nn.relu(widen(a))", ["tests/evaluation/test_maps.py"]),
     ("any tie a hit", "igtf/evaluation/maps.py", "tf.reduce_sum(best * inside, 1), tf.reduce_sum(best, 1))", "tf.reduce_max(best * inside, 1), tf.reduce_max(best, 1))", ["tests/evaluation/test_maps.py"]),
+    ("maps of a page rounded down", PAGE + "encode.py", "codes = np.rint(values / scale * LEVELS)", "codes = np.floor(values / scale * LEVELS)", [OF_PAGE + " -k quantum"]),
+    ("what is NaN on a page shown as 0", PAGE + "encode.py", "np.where(np.isnan(values), NAN, codes)", "np.where(np.isnan(values), 0, codes)", [OF_PAGE + " -k quantum"]),
+    ("low and high bytes not parted on a page", PAGE + "encode.py", "return halves.T.tobytes(), scale", "return halves.tobytes(), scale", [OF_PAGE + " -k float16"]),
+    ("markup of the data let through a page", PAGE + "encode.py", "(value, allow_nan=False, separators=(\",\", \":\")).replace(\"<\", \"\\\\u003c\")", "(value, allow_nan=False, separators=(\",\", \":\"))", [OF_PAGE + " -k markup"]),
+    ("maps of classes on a page taken for channels", PAGE + "kinds.py", "array.shape[-1] in (1, 3) or not several", "True", [OF_PAGE + " -k square"]),
+    ("the class of a sigmoid on a page by its number", PAGE + "outcomes.py", "np.full([count, 1], 1) if known.binary else known.guesses[:, None]", "known.guesses[:, None]", [OF_PAGE + " -k probability"]),
+    ("a page that never ends", PAGE + "writer.py", "> LARGEST:", "> 10 * LARGEST:", [OF_PAGE + " -k several"]),
+    ("a half written page left behind", PAGE + "writer.py", "_part(path).unlink(missing_ok=True)", "pass", [OF_PAGE + " -k failure"]),
+    ("deltas of padding on a page", "igtf/explainer/pages.py", "delta - maps[..., count:].sum(-1)", "delta", ["tests/explainer/test_explainer_pages.py -k words"]),
 ]  # fmt: skip
 
 

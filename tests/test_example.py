@@ -1,6 +1,7 @@
 """Blocks of README and pages run, links lead somewhere, tables are whole; the notebook is as executed."""
 
 import ast
+import gzip
 import inspect
 import json
 import re
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 import igtf as ig
 from igtf import visualization
+from igtf.visualization.page import writer
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -205,10 +207,22 @@ def test_notebooks_in_the_folder_of_examples_are_committed_without_outputs():
 
 
 def test_every_picture_of_docs_that_no_benchmark_makes_comes_from_a_notebook():
-    made = set(re.findall(r"[\"/](\w+\.(?:png|gif))", json.dumps(list(TOURS.values())).replace("\\", "")))
-    pictures = {path.name for suffix in ("png", "gif") for path in ROOT.glob(f"docs/*.{suffix}")}
+    made = set(
+        re.findall(r"[\"/](\w+\.(?:png|gif|html))", json.dumps(list(TOURS.values())).replace("\\", ""))
+    )
+    files = [path for suffix in ("png", "gif", "html.gz") for path in ROOT.glob(f"docs/*.{suffix}")]
+    pictures = {path.name.removesuffix(".gz") for path in files}
     measured = {path.stem for path in ROOT.glob("benchmarks/*.py")}
     assert {name for name in pictures - made if Path(name).stem not in measured} == set()
+
+
+def test_pages_of_the_site_are_as_they_are_written_today():
+    pages = list(ROOT.glob("docs/page_*.html.gz"))
+    assert len(pages) == 3
+    for path in pages:
+        text = gzip.decompress(path.read_bytes()).decode()
+        advice = f"make examples; gzip -9nc build/{path.stem} > docs/{path.name}"
+        assert writer.STYLE in text and writer.SCRIPT in text, advice
 
 
 def test_make_examples_executes_every_notebook_in_the_folder():

@@ -109,7 +109,12 @@ def test_the_wheel_holds_the_modules_and_their_metadata(tmp_path):
         (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
         headers = email.message_from_string(file.read(metadata).decode())
         file.extractall(installed)
-    installable = {path.relative_to(ROOT).as_posix() for path in MODULES} | {"igtf/py.typed"}
+    page = [
+        path
+        for path in (ROOT / "igtf/visualization/page").iterdir()
+        if path.suffix in (".css", ".html", ".js")
+    ]
+    installable = {path.relative_to(ROOT).as_posix() for path in [*MODULES, *page]} | {"igtf/py.typed"}
     assert {name for name in names if ".dist-info/" not in name} == installable
     assert headers["Name"] == "integrated-gradients-tf" and headers["License-Expression"] == "Apache-2.0"
     assert headers["Requires-Python"] == ">=3.10" and "tensor" in headers["Summary"].lower()

@@ -23,6 +23,7 @@ from igtf.explainer.graph import Call, Setup
 from igtf.explainer.method import Method, merged_options
 from igtf.explainer.network import ModelError, Network
 from igtf.explainer.notes import Notes
+from igtf.explainer.pages import Pages
 from igtf.explainer.targets import are_classes, check_classes
 from igtf.explainer.trials import Trials
 
@@ -36,7 +37,7 @@ Baselines: TypeAlias = np.ndarray | tf.Tensor | list | tuple | dict | float | st
 REDUCERS = {"mean": np.mean, "sum": np.sum, "max": np.max, "min": np.min}
 
 
-class Explainer(Trials):
+class Explainer(Pages, Trials):
     """Explains a model: NumPy arrays or a data set in, NumPy arrays out.
 
     Integrated gradients (Sundararajan et al., https://arxiv.org/abs/1703.01365) unless another

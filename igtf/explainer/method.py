@@ -75,6 +75,7 @@ class Method:
       draws: whether its baselines are a data set to draw from.
       black_box: whether it needs no gradient.
       complete: whether its attributions sum to F(x) - F(baseline).
+      integrates: whether it takes steps, so that errors can be estimated.
       tolerance: the relative error that attributions may have, or None; `most_steps` is where it ends.
       on_input_path: whether it explains a hidden layer along the path of the inputs.
       maps: whether it returns one map of where a hidden layer is active.
@@ -107,8 +108,8 @@ class Method:
         self.maps, self.per_group = name in MAPS, bool(self._options.get("per_group"))
         self.on_input_path = "layer" in parameters and not self.maps
         self.black_box, self.complete = name in BLACK_BOX, name in COMPLETE
-        self._integrates = name in INTEGRALS
-        self.tolerance = self._options.get("tolerance") if self._integrates else None
+        self.integrates = name in INTEGRALS
+        self.tolerance = self._options.get("tolerance") if self.integrates else None
         self.most_steps = self._options.get("num_steps") or MOST_STEPS
         known = [p for p in parameters if p not in [*self._given, "builder_options", "per_row"]]
         for option in self._options:
@@ -147,7 +148,7 @@ class Method:
                 f"to the change of the output: {listed(COMPLETE)}. Leave it out."
             )
 
-        if return_error and not self._integrates:
+        if return_error and not self.integrates:
             raise ValueError(
                 f"Explainer: return_error is True for {self.name}, expected a method that takes steps: "
                 f"{listed(INTEGRALS)}. Leave it out."
@@ -169,7 +170,7 @@ class Method:
 
     def remedy(self):
         """What to do where attributions do not sum to the change of the output."""
-        if not self._integrates:
+        if not self.integrates:
             return "Use method='integrated_gradients' with enough steps, or a network of ops that have rules."
         if self.name == "path_integrated_gradients":
             return "Let path return the baselines at time 0 and the inputs at time 1."

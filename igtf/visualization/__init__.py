@@ -1,4 +1,4 @@
-"""Pictures of attributions: arrays in, Matplotlib figures (or arrays) out. No TensorFlow.
+"""Pictures of attributions: arrays in, Matplotlib figures (or arrays, or a page) out. No TensorFlow.
 
 Every picture keeps the same few promises:
 
@@ -27,6 +27,7 @@ from igtf.visualization.images import attribution_grid, heatmap, outlines, overl
 from igtf.visualization.interactions import dependence, interaction_matrix
 from igtf.visualization.judgement import evaluation_plot
 from igtf.visualization.letters import logo
+from igtf.visualization.page import explanation_page
 from igtf.visualization.regions import largest_regions, strength
 from igtf.visualization.text import highlight_text
 
@@ -37,6 +38,7 @@ __all__ = [
     "convergence_plot",
     "dependence",
     "evaluation_plot",
+    "explanation_page",
     "heatmap",
     "highlight_text",
     "interaction_matrix",

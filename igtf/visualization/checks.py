@@ -37,8 +37,8 @@ PIXELS = "[H, W], [H, W, C], [B, H, W] or [B, H, W, C]"
 _LARGEST = 1e302  # beyond, sums and the decades of an axis would overflow
 
 
-def numbers(name, value):
-    """`value` as float64, NaN where it is not finite."""
+def numbers(name, value, infinities=False):
+    """`value` as float64, NaN where it is not finite; or, with `infinities`, as it is."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # ragged lists only warn in old versions of NumPy
@@ -51,6 +51,8 @@ def numbers(name, value):
             f"{name} is a {type(value).__name__} that is no array of real numbers ({error}); "
             "expected a NumPy array or nested lists of equal lengths: convert it first"
         ) from error
+    if infinities:
+        return array
     array = np.where(np.isfinite(array), array, np.nan)
     return np.clip(array, -_LARGEST, _LARGEST)
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from screen import GRAY, GREEN, RGB, noise, pixels, shown
 
 from igtf import visualization as viz
+from igtf.visualization.checks import is_batch
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -27,6 +28,9 @@ PICTURES = {
     "spotlight": lambda a, path: viz.spotlight(as_image(a), a, 60, "both", original=True),
     "strength": lambda a, path: viz.strength(a, "both"),
     "least_area": lambda a, path: viz.least_area(a, 60, "negative"),
+    "explanation_page": lambda a, path: viz.explanation_page(
+        rows(as_image(a)), rows(a), path=path / "a.html"
+    ),
     "animate_path": lambda a, path: viz.animate_path(np.stack([np.zeros_like(a), a]), path / "a.gif"),
 }
 LISTS = {
@@ -67,6 +71,10 @@ SHAPES = {
 
 def as_image(a):
     return np.abs(noise(*np.shape(a), seed=1))
+
+
+def rows(a):
+    return a if is_batch(a) else np.asarray(a)[None]
 
 
 @pytest.mark.parametrize("values", VALUES)
@@ -165,7 +173,7 @@ def imports(tree):
 
 def test_the_files_import_only_matplotlib_with_its_pillow_numpy_and_what_regions_and_areas_need():
     further = {"regions.py": {"scipy"}, "areas.py": {"skimage"}}
-    for path in PACKAGE.glob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         ours = {name for name in imports(tree) if name.startswith("igtf")}
         assert all(name.startswith("igtf.visualization.") for name in ours), path
@@ -186,8 +194,10 @@ def test_the_files_import_only_matplotlib_with_its_pillow_numpy_and_what_regions
 
 def test_examples_in_docstrings_run():
     results = [
-        doctest.testmod(importlib.import_module(f"igtf.visualization.{path.stem}"))
-        for path in PACKAGE.glob("[!_]*.py")
+        doctest.testmod(
+            importlib.import_module(".".join(path.relative_to(PACKAGE.parent.parent).with_suffix("").parts))
+        )
+        for path in PACKAGE.rglob("[!_]*.py")
     ]
     assert sum(result.attempted for result in results) >= 20
     assert not any(result.failed for result in results)
@@ -198,7 +208,7 @@ def test_every_public_function_documents_what_it_raises_and_shows_an_example():
         "attribution_grid", "heatmap", "overlay", "outlines", "strength", "largest_regions",
         "animate_path", "path_plot", "highlight_text", "bar", "convergence_plot",
         "spotlight", "xrai", "segment", "least_area",
-        "dependence", "logo", "interaction_matrix",
+        "dependence", "logo", "interaction_matrix", "explanation_page",
     }  # fmt: skip
     for name in viz.__all__:
         for part in ["Args:", "Returns:", "Raises:", "ValueError:", "TypeError:", ">>> "]:

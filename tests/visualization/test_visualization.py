@@ -208,7 +208,7 @@ def test_every_public_function_documents_what_it_raises_and_shows_an_example():
         "attribution_grid", "heatmap", "overlay", "outlines", "strength", "largest_regions",
         "animate_path", "path_plot", "highlight_text", "bar", "convergence_plot",
         "spotlight", "xrai", "segment", "least_area",
-        "dependence", "logo", "interaction_matrix", "explanation_page",
+        "dependence", "logo", "interaction_matrix", "explanation_page", "evaluation_plot",
     }  # fmt: skip
     for name in viz.__all__:
         for part in ["Args:", "Returns:", "Raises:", "ValueError:", "TypeError:", ">>> "]:

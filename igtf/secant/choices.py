@@ -10,8 +10,13 @@ def share_of_first(first0, first1, gap0, gap1):
     """Share of the adjoint that the first of two inputs gets.
 
     Chosen at both ends: all; at neither: nothing. Chosen at one end only: the distance between the
-    two at that end, over the sum of the distances at both, is the exact share (equations in
-    `pool_rule`). Ties at both ends: half.
+    two at that end, over the sum of the distances at both, is the exact share. Ties at both ends: half.
+
+    For of any two or more inputs z let i win at the start and j at the end, with d0 = y0 - z0[j] and
+    d1 = y1 - z1[i], both at least 0. Then share t = d0 / (d0 + d1) for i and 1 - t for j is complete:
+
+        t (z1[i] - z0[i]) + (1 - t) (z1[j] - z0[j])
+            = t (y1 - d1 - y0) + (1 - t) (y1 - y0 + d0) = y1 - y0 + (1 - t) d0 - t d1 = y1 - y0
     """
     crossing = half_ratio(tf.where(first0, gap0, gap1), tf.where(first0, gap1, gap0))
     return tf.where(tf.equal(first0, first1), tf.cast(first0, gap0.dtype), crossing)
@@ -67,7 +72,7 @@ def select_rule(op, other, grads):
 
 
 def reduced_choice_rule(op, other, grads):
-    """The rule of the reductions Max and Min; see `pool_rule`."""
+    """The rule of the reductions Max and Min; see `share_of_first`."""
     z0, z1 = op.inputs[0], other.inputs[0]
     axes = op.inputs[1]
     spread = _spreader(op)

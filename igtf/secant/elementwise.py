@@ -50,10 +50,16 @@ def relu_slope(op, other):
 
 
 def relu6_slope(op, other):
-    """(y1 - y0) / (z1 - z0), which is exact: y is z or an end of its range, never a rounded number."""
+    """(y1 - y0) / (z1 - z0), which is exact: y is z or an end of its range, never a rounded number.
+
+    Where both ends are alike it is the derivative; in arithmetic, as conditions take several times as long.
+    """
     (z0,), (z1,) = op.inputs, other.inputs
-    ratio = safe_ratio(other.outputs[0] - op.outputs[0], z1 - z0)
-    return tf.where(tf.equal(z0, z1), op.slopes(), ratio)
+    change = z1 - z0
+    fixed = tf.stop_gradient(change)
+    alike = 1 - safe_ratio(fixed, fixed)
+    derivative = tf.raw_ops.Relu6Grad(gradients=alike, features=z0)
+    return safe_ratio(other.outputs[0] - op.outputs[0], change) + derivative
 
 
 def leaky_relu_slope(op, other):

@@ -1,54 +1,46 @@
-"""The rule of max pooling: each window shared between its winners at both ends."""
+"""The rule of max pooling: each window as maxima of two, entry after entry, axis after axis."""
 
-import math
-
-import numpy as np
 import tensorflow as tf
 
-from igtf.arithmetic import half_ratio
+from igtf.arithmetic import safe_ratio
 from integrated_gradients_tf import restore_shape
 
 
 def pool_rule(op, other, grads):
     """Max pooling, any rank, strides and padding, windows that overlap.
 
-    Let i win a window at the start and j at the end, with d0 = y0 - z0[j] and d1 = y1 - z1[i], both
-    at least 0. Then share t = d0 / (d0 + d1) for i and 1 - t for j is complete:
+    max(a, b) = a + max(b - a, 0): of a step, b gets the share of the lead b - a that lies above 0,
 
-        t (z1[i] - z0[i]) + (1 - t) (z1[j] - z0[j])
-            = t (y1 - d1 - y0) + (1 - t) (y1 - y0 + d0) = y1 - y0 + (1 - t) d0 - t d1 = y1 - y0
+        (max(d0, 0) + max(d1, 0)) / (|d0| + |d1|), where d0 and d1 are the leads at both ends,
+
+    and a the rest, as complete as the slope of Relu. If both are alike at both ends, the first gets all.
     """
-    windows = [end.keep("windows", lambda end=end: Windows(end.op)) for end in (op, other)]
+    windows = op.keep("windows", lambda: Windows(op.op)), other.keep("windows", lambda: Windows(other.op))
 
-    def ends(name):
-        return [end.whole(name, lambda _, w=w: getattr(w, name)) for end, w in zip((op, other), windows)]
+    def ends(name, make, i):
+        pairs = zip((op, other), windows)
+        return [end.whole((name, i), lambda _, w=w: make(w.leads[i])) for end, w in pairs]
 
-    def share():
-        (z0, z1), (y0, y1), (won0, won1) = map(ends, ("values", "best", "winners"))
-        share = half_ratio(y0 - tf.gather(z0, won1, batch_dims=1), y1 - tf.gather(z1, won0, batch_dims=1))
-        return share, windows[0].places([won0, won1])
+    def shares():
+        leads = range(len(windows[0].leads))
+        above = [tf.add_n(ends("above", tf.nn.relu, i)) for i in leads]
+        sizes = [tf.add_n(ends("size", tf.abs, i)) for i in leads]
+        return [safe_ratio(*pair) for pair in zip(above, sizes)]
 
-    share, places = op.keep("share", share)
-    grad = tf.reshape(grads[0], [-1, windows[0].count])
-    first = grad * share
-    return [windows[0].scatter([first, grad - first], places)]
+    return [windows[0].pull(grads[0], op.keep("shares", shares))]
 
 
 class Windows:
-    """The windows of a pooling op, in its padded input.
+    """The windows of a pooling op.
 
     Attributes:
-      values: the padded input, `[rows, padded entries]`.
-      best: the maxima of the windows, `[rows, count]`.
-      winners: which of the entries is the first maximum of its window, `[rows, count]`. One is in any
-        case: compiled code may compute the input twice and round it in two ways, and then none of them
-        would equal the output.
+      leads: how far the next entry of each window is above the largest before it, of every axis for all but
+        the first, `[rows, ...]` each.
     """
 
     def __init__(self, op):
         size, strides, padding = (op.get_attr(key) for key in ("ksize", "strides", "padding"))
         self.like, (inner, out) = op.inputs[0], map(_inner_sizes, (op.inputs[0], op.outputs[0]))
-        self.inner, self.count = inner, math.prod(out)
         windows = list(zip(size[1:], strides[1:]))
         # How far the windows reach beyond the input, if they do.
         beyond = [
@@ -56,56 +48,74 @@ class Windows:
             for n, (k, stride), whole in zip(out, windows, inner)
         ]
         if padding == b"EXPLICIT":
-            self.before = op.get_attr("explicit_paddings")[2::2]
-            after = [_at_least_0(b - start) for b, start in zip(beyond, self.before)]
+            before = op.get_attr("explicit_paddings")[2::2]
+            after = [_at_least_0(b - start) for b, start in zip(beyond, before)]
         else:  # the smaller half comes first
-            self.before = [b // 2 if padding == b"SAME" else 0 for b in beyond]
-            after = [b - start for b, start in zip(beyond, self.before)]
-        self.padded = [sum(parts) for parts in zip(self.before, inner, after)]
-        self.entries = math.prod(self.padded)
-        best, pads = self.like, [(0, 0), *zip(self.before, after)]
-        if any(not isinstance(n, int) or n for pad in pads for n in pad):
-            best = tf.pad(best, pads, constant_values=best.dtype.min)
-        self.values = tf.reshape(best, [-1, self.entries])
-        # Axis by axis, as the maximum of maxima; what was found on later axes comes along.
-        winners, weight = 0, 1
+            before = [b // 2 if padding == b"SAME" else 0 for b in beyond]
+            after = [b - start for b, start in zip(beyond, before)]
+        best, self.padded = self.like, None
+        if any(not isinstance(n, int) or n for n in (*before, *after)):
+            self.padded = before, inner
+            # So low that it never wins, and sums of two leads are finite.
+            best = tf.pad(best, [(0, 0), *zip(before, after)], constant_values=best.dtype.min / 4)
+        self.axes, self.leads = [], []
         for axis in reversed(range(len(out))):
             (k, stride), n = windows[axis], out[axis]
-            order = np.arange(n, dtype=np.int32) if isinstance(n, int) else tf.range(n)
-            places = np.arange(k, dtype=np.int32)[:, None] + stride * order
-            steps = weight * places
-            reshape = np.reshape if isinstance(steps, np.ndarray) else tf.reshape
-            steps = reshape(steps, [k, -1] + [1] * (len(out) - 1 - axis))
-            whole = isinstance(winners, tf.Tensor) and winners.shape.rank == best.shape.rank
             if k == stride == 1:
-                winners = winners + steps[0]
-            else:
-                values = tf.unstack(tf.gather(best, places, axis=axis + 1), k, axis + 1)
-                if whole:
-                    found = tf.unstack(tf.gather(winners, places, axis=axis + 1) + steps, k, axis + 1)
-                else:
-                    found = [winners + steps[i] for i in range(k)]
-                best, winners = values[0], found[0]
-                for value, at in zip(values[1:], found[1:]):
-                    better = value > best
-                    best, winners = tf.where(better, value, best), tf.where(better, at, winners)
-            weight *= self.padded[axis]
-        self.best = tf.reshape(best, [-1, self.count])
-        self.winners = tf.reshape(tf.broadcast_to(winners, tf.shape(best)), [-1, self.count])
+                continue
+            cut = Cut(best, axis + 1, k, stride, n)
+            best, *rest = cut.parts
+            for part in rest:
+                self.leads.append(part - best)
+                best = tf.maximum(best, part)
+            self.axes.append(cut)
 
-    def places(self, winners):
-        """For `scatter`: where the winners are among the entries of all rows, and how many these are."""
-        at = tf.concat(winners, 1)
-        total = tf.shape(at)[0] * self.entries
-        return at + tf.reshape(tf.range(0, total, self.entries), [-1, 1]), total
-
-    def scatter(self, grads, places):
-        """The sum of adjoints `[rows, count]` of winners, as one of the input."""
-        grad = tf.math.unsorted_segment_sum(tf.concat(grads, 1), *places)
-        grad = tf.reshape(grad, [-1, *self.padded])
-        if self.values.op.inputs[0] is not self.like:  # it was padded
-            grad = tf.slice(grad, [0, *self.before], [-1, *self.inner])
+    def pull(self, grad, shares):
+        """The adjoint of the input `[rows, ...]`: from that of the maxima, and the shares of the later of two."""
+        left = list(shares)
+        for cut in reversed(self.axes):
+            grads = []
+            for _ in cut.parts[1:]:
+                later = grad * left.pop()
+                grads.append(later)
+                grad -= later
+            grad = cut.join([grad, *reversed(grads)])
+        if self.padded is not None:
+            before, inner = self.padded
+            grad = tf.slice(grad, [0, *before], [-1, *inner])
         return restore_shape(grad, [None, *self.like.shape[1:]])
+
+
+class Cut:
+    """The windows along one axis: the first entry of each, the second, and so on, `[rows, ..., n, ...]`."""
+
+    def __init__(self, tensor, axis, size, stride, count):
+        self.axis, self.inner, rank = axis, _inner_sizes(tensor), tensor.shape.rank
+        self.apart = size == stride and isinstance(self.inner[axis - 1], int)
+        if self.apart:  # side by side, with some entries left over at the end
+            self.used = [*self.inner[: axis - 1], size * count, *self.inner[axis:]]
+            if self.used != self.inner:
+                tensor = tf.slice(tensor, [0] * rank, [-1, *self.used])
+            tensor = tf.reshape(tensor, [-1, *self.inner[: axis - 1], count, size, *self.inner[axis:]])
+            self.parts = tf.unstack(tensor, size, axis + 1)
+            return
+        self.bounds = []
+        for i in range(size):
+            begin, end, steps = [0] * rank, [0, *self.inner], [1] * rank
+            begin[axis], end[axis], steps[axis] = i, i + stride * (count - 1) + 1, stride
+            bounds = {"begin": begin, "end": end, "strides": steps}
+            self.bounds.append({**bounds, "begin_mask": 1, "end_mask": 1})
+        self.parts = [tf.raw_ops.StridedSlice(input=tensor, **bounds) for bounds in self.bounds]
+
+    def join(self, grads):
+        """The adjoint of the tensor, from those of its parts."""
+        if self.apart:
+            grad = tf.reshape(tf.stack(grads, self.axis + 1), [-1, *self.used])
+            rest = [(0, whole - part) for whole, part in zip(self.inner, self.used)]
+            return grad if self.used == self.inner else tf.pad(grad, [(0, 0), *rest])
+        shape = tf.concat([tf.shape(grads[0])[:1], self.inner], 0)
+        parts = zip(grads, self.bounds)
+        return tf.add_n([tf.raw_ops.StridedSliceGrad(shape=shape, dy=g, **bounds) for g, bounds in parts])
 
 
 def _inner_sizes(tensor):

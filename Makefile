@@ -99,6 +99,7 @@ benchmark: .venv-benchmark/installed
 	.venv-benchmark/bin/python benchmarks/groups.py
 	.venv-benchmark/bin/python benchmarks/paths.py
 	.venv-benchmark/bin/python benchmarks/page.py
+	.venv-benchmark/bin/python benchmarks/evaluation.py
 
 docs: .venv-docs/installed
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict --quiet

@@ -1,5 +1,6 @@
 """What the notebooks of this folder share; importing it makes `igtf` and `util` importable."""
 
+import io
 import os
 import socket
 import sys
@@ -27,7 +28,9 @@ PICTURES.mkdir(exist_ok=True)
 def show(figure, name, dpi=200):
     """Saves a figure in the folder PICTURES and displays it."""
     figure.savefig(PICTURES / name, facecolor="white", dpi=dpi)
-    display(figure)
+    shown = io.BytesIO()
+    figure.savefig(shown, format="jpeg", facecolor="white", dpi=100, pil_kwargs={"quality": 90})
+    display(Image(data=shown.getvalue()))
 
 
 def show_page(page, number, name):

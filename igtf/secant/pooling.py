@@ -71,7 +71,7 @@ class Windows:
             self.axes.append(cut)
 
     def pull(self, grad, shares):
-        """The adjoint of the input `[rows, ...]`: from that of the maxima, and the shares of the later of two."""
+        """The adjoint of the input `[rows, ...]`, from that of the maxima and the shares of later entries."""
         left = list(shares)
         for cut in reversed(self.axes):
             grads = []
@@ -87,7 +87,7 @@ class Windows:
 
 
 class Cut:
-    """The windows along one axis: the first entry of each, the second, and so on, `[rows, ..., n, ...]`."""
+    """The windows along one axis: the first entry of each, the second and so on, `[rows, ..., n, ...]`."""
 
     def __init__(self, tensor, axis, size, stride, count):
         self.axis, self.inner, rank = axis, _inner_sizes(tensor), tensor.shape.rank

@@ -25,5 +25,7 @@ for attributions in explain(X):
 attributions = ig.Explainer(lambda x: tf.reduce_sum(x**2, axis=1)).explain(X, progress=False)
 np.testing.assert_allclose(attributions, X**2, rtol=1e-5)
 assert visualization.heatmap(attributions).axes
+page = visualization.explanation_page(X, attributions, kind="table", path="page.html").path
+assert "function decode(" in page.read_text("utf-8")
 assert "site-packages" in Path(ig.__file__).parts, ig.__file__
 print(f"The wheel works with TensorFlow {tf.__version__}.")

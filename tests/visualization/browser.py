@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 
+FOR, AGAINST, MISSING = np.array([255, 94, 44]), np.array([64, 140, 255]), [255, 213, 0]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
@@ -13,21 +14,26 @@ def start():
     """A driver of the browser. LookupError, which says what is missing, where there is none."""
     try:
         from selenium import webdriver
+        from selenium.common.exceptions import WebDriverException
     except ImportError:
         raise LookupError("selenium is not installed: pip install selenium") from None
-    browser, driver = next(filter(None, map(shutil.which, NAMES)), None), shutil.which("chromedriver")
-    if not browser or not driver:
-        raise LookupError(
-            "no Chromium with its driver is installed: apt-get install chromium chromium-driver"
-        )
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    driver.set_script_timeout(30)
-    return driver
+    driver, failed = shutil.which("chromedriver"), None
+    for browser in filter(None, map(shutil.which, NAMES)) if driver else ():
+        options = webdriver.ChromeOptions()
+        options.binary_location = browser
+        for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        try:
+            found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+        except WebDriverException as error:  # that of another version
+            failed = error
+            continue
+        found.set_script_timeout(30)
+        return found
+    raise LookupError(
+        f"no Chromium with its driver is installed: apt-get install chromium chromium-driver ({failed})"
+    )
 
 
 class Screen:

@@ -7,6 +7,7 @@ import json
 import re
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,7 +70,14 @@ def test_maps_of_images_are_kept_within_half_a_quantum_and_what_is_not_finite_as
             <= np.broadcast_to(largest / 250, finite.shape)[finite] * 1.0001
         ).all()
         np.testing.assert_array_equal(read[~finite], expected[~finite])
-    assert [map_["missing"] for row in index["rows"] for map_ in row["maps"]] == [0, 0, 3, 0, 0, 0]
+    assert [map_.get("missing") for row in index["rows"] for map_ in row["maps"]] == [
+        None,
+        None,
+        3,
+        None,
+        None,
+        None,
+    ]
 
 
 @pytest.mark.parametrize("kind", ["text", "table", "series"])
@@ -195,7 +203,7 @@ def test_maps_are_for_the_classes_that_are_named(tmp_path):
     assert outcome(tmp_path, scores, maps=2, explained=[[2, 1], [0, 1]])[2] == [[2, 1], [0, 1]]
     assert outcome(tmp_path, scores, maps=2)[2] == [[None, None]] * 2
     page = write(tmp_path, noise(1, 3, 3), noise(1, 2, 3, 3), explained=["saliency", "ours"])
-    assert [m["name"] for m in elements(page.path)[0]["rows"][0]["maps"]] == ["saliency", "ours"]
+    assert elements(page.path)[0]["maps"] == ["saliency", "ours"]
 
 
 def test_of_square_maps_as_many_as_their_side_each_is_one_unless_there_is_one_of_channels(tmp_path):
@@ -301,7 +309,45 @@ def test_text_of_the_data_is_no_markup(tmp_path):
     assert "hacked()</" not in text and "<img" not in text and "http" not in text.replace("http-equiv", "")
 
 
+# What readers without one kind of cones see of red, green and blue light: Machado et al., 2009,
+# https://doi.org/10.1109/TVCG.2009.113
+CONES = {
+    "red": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "green": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "blue": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+
+
+@pytest.mark.parametrize("cones", CONES)
+def test_colours_differ_for_colour_blind_readers(cones):
+    found = dict(re.findall(r"--(for|against|missing): (\d+, \d+, \d+);", writer.STYLE))
+    light = np.array(
+        [[int(part) for part in found[name].split(", ")] for name in ("for", "against", "missing")]
+    )
+    seen = np.clip((light / 255) ** 2.2 @ np.transpose(CONES[cones]), 0, 1) ** (1 / 2.2) * 255
+    for one, other in [(0, 1), (0, 2), (1, 2)]:
+        assert np.abs(seen[one] - seen[other]).max() > 60
+
+
 # What is refused
+
+
+class Frame:
+    """What looks like a table of pandas."""
+
+    columns = ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -310,6 +356,11 @@ def test_text_of_the_data_is_no_markup(tmp_path):
         (dict(samples=[], attributions=[]), ValueError, "samples are empty"),
         (dict(samples=np.zeros([0, 4, 4])), ValueError, "samples are empty"),
         (dict(samples=3), TypeError, "samples is a int"),
+        (dict(samples={"a": 1}), TypeError, "samples is a dict"),
+        (dict(samples=Frame()), TypeError, r"samples.values.tolist\(\)"),
+        (dict(attributions=np.array(3.0)), TypeError, "attributions is a ndarray"),
+        (dict(targets=[0, 10**9]), ValueError, "class numbers go up to 1000000000"),
+        (dict(path=Path(__file__).parent), ValueError, "path is the folder"),
         (dict(samples="abc"), TypeError, "samples is a str"),
         (dict(samples=noise(2, 4)), ValueError, r"samples\[0\] has shape \(4,\); expected \[H, W\]"),
         (dict(samples=noise(2, 4, 4, 2)), ValueError, r"samples\[0\] has shape \(4, 4, 2\)"),
@@ -399,4 +450,4 @@ def test_any_values_are_written_without_a_warning(size, tmp_path):
         for kind, samples in [("image", images), ("table", images[:, 0]), ("series", images[:, 0])]:
             maps = images if kind == "image" else images[:, 0]
             index, _ = elements(write(tmp_path, samples, maps, kind=kind).path)
-            assert float(index["rows"][0]["maps"][0]["limit"]) > 0
+            assert float(index["rows"][0]["maps"][0]["scale"]) > 0

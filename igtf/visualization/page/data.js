@@ -3,6 +3,9 @@
 
 const index = JSON.parse(document.getElementById("index").textContent);
 const rows = index.rows;
+for (const row of rows) {
+  row.maps.forEach((map, k) => (row.maps[k] = { name: index.maps[k], limit: map.scale, missing: 0, ...map }));
+}
 const KEPT = 24; // decoded samples
 const decoded = new Map();
 
@@ -71,7 +74,7 @@ function half(bits) {
 function plain(value, digits = 4) {
   value = Number(value);
   if (!Number.isFinite(value)) return String(value).replace("Infinity", "\u221e").replace("-", "\u2212");
-  return String(Number(value.toPrecision(digits))).replace("-", "\u2212");
+  return String(Number(value.toPrecision(digits))).replaceAll("-", "\u2212");
 }
 
 function signed(value) {

@@ -7,7 +7,10 @@ import numpy as np
 from igtf.visualization import checks
 from igtf.visualization.page import encode
 
-__all__ = ["Outcomes", "map_names", "outcomes"]
+__all__ = ["Naming", "Outcomes", "outcomes"]
+
+
+MOST = 100_000  # classes that are numbered
 
 
 class Outcomes(NamedTuple):
@@ -44,8 +47,13 @@ def outcomes(count, predictions, class_names, targets):
     classes = len(names) if names else scores.shape[1] if scores is not None else None
     truths = _truths(count, targets, classes, values)
     if names is None and not values and (guesses is not None or truths is not None):
-        known = [part.max() + 1 for part in (guesses, truths) if part is not None]
-        names = [str(c) for c in range(classes or int(max(known)))]
+        count = classes or int(max(part.max() for part in (guesses, truths) if part is not None)) + 1
+        if count > MOST:
+            raise ValueError(
+                f"class numbers go up to {count - 1}, and there are no class_names; expected at most {MOST} "
+                "classes: pass their names, or numbers from 0 on"
+            )
+        names = [str(c) for c in range(count)]
     _check_classes("predictions", None if values else guesses, names)
     return Outcomes(names, scores, guesses, truths, binary)
 
@@ -97,32 +105,50 @@ def _check_classes(name, given, known):
         raise ValueError(f"{name} hold {int(wrong)}; expected class numbers from 0 to {len(known) - 1}")
 
 
-def map_names(explained, maps, count, known):
-    """For each sample and map the number of its class or None; and names of maps that have none.
+class Naming:
+    """What maps are for; asked sample by sample, as the first one tells how many there are of each.
 
-    Args:
-      explained: what the user says: None, class numbers, or names.
-      maps: how many maps a sample has.
-      count: the number of samples.
-      known: Outcomes.
+    Attributes:
+      names: of maps that are for no class.
     """
-    classes = 0 if known.names is None else len(known.names)
-    plain = ["output"] if maps == 1 else [f"map {k + 1}" for k in range(maps)]
-    if explained is None:
-        if maps == classes:
-            return np.tile(np.arange(maps), [count, 1]), plain
-        if maps == 1 and classes and known.guesses is not None:
-            return np.full([count, 1], 1) if known.binary else known.guesses[:, None], plain
-        return None, plain
-    if isinstance(explained, str) or not np.issubdtype(np.asarray(explained).dtype, np.integer):
-        return None, checks.titles(explained, maps, "explained")
-    array = np.asarray(explained)
-    if array.shape == (count,) and maps == 1:
-        array = array[:, None]
-    if array.shape not in ((), (maps,), (count, maps)) or (not array.ndim and maps > 1):
-        expected = f"[{maps}] or [{count}, {maps}]"
-        raise checks.wrong_shape("explained", array, expected, "pass the class that each map is for")
-    if not classes:
-        raise ValueError("explained are class numbers, and there are no classes; pass class_names or names")
-    _check_classes("explained", array.reshape(-1), known.names)
-    return np.broadcast_to(array, [count, maps]), plain
+
+    def __init__(self, explained, count, known):
+        self._explained, self._count, self._known = explained, count, known
+        self.names = None
+
+    def of(self, n, maps):
+        """The classes that the maps of sample `n` are for, or None for each."""
+        if self.names is None:
+            self.names = ["output"] if maps == 1 else [f"map {k + 1}" for k in range(maps)]
+            self._classes = self._of_all(maps)
+        if maps != len(self.names):
+            raise ValueError(
+                f"attributions[{n}] are {maps} maps and those before are {len(self.names)}; expected as many"
+            )
+        return [None] * maps if self._classes is None else self._classes[n]
+
+    def _of_all(self, maps):
+        """`[N, K]`, or None."""
+        explained, count, known = self._explained, self._count, self._known
+        classes = 0 if known.names is None else len(known.names)
+        if explained is None:
+            if maps == classes:
+                return np.tile(np.arange(maps), [count, 1])
+            if maps == 1 and classes and known.guesses is not None:
+                return np.full([count, 1], 1) if known.binary else known.guesses[:, None]
+            return None
+        if isinstance(explained, str) or not np.issubdtype(np.asarray(explained).dtype, np.integer):
+            self.names = checks.titles(explained, maps, "explained")
+            return None
+        array = np.asarray(explained)
+        if array.shape == (count,) and maps == 1:
+            array = array[:, None]
+        if array.shape not in ((), (maps,), (count, maps)) or (not array.ndim and maps > 1):
+            expected = f"[{maps}] or [{count}, {maps}]"
+            raise checks.wrong_shape("explained", array, expected, "pass the class that each map is for")
+        if not classes:
+            raise ValueError(
+                "explained are class numbers, and there are no classes; pass class_names or names"
+            )
+        _check_classes("explained", array.reshape(-1), known.names)
+        return np.broadcast_to(array, [count, maps])

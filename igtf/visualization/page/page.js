@@ -71,8 +71,12 @@ function prediction(row) {
 
 async function fill(picture) {
   const number = Number(picture.dataset.number);
-  const sample = await load(number);
-  picture.replaceChildren(VIEWS[index.kind](number, sample, chosen(rows[number]), true));
+  try {
+    const sample = await load(number);
+    picture.replaceChildren(VIEWS[index.kind](number, sample, chosen(rows[number]), true));
+  } catch (error) {
+    fail(number, error);
+  }
 }
 
 function list() {
@@ -153,6 +157,7 @@ async function show() {
   $("strength-value").textContent = `\u00d7 ${look.strength}`;
   $("threshold-value").textContent = `${look.threshold}\u202f%`;
   const shown = look.together ? [...row.maps.keys()] : [state.map];
+  $("message").textContent = "";
   sums(row, shown);
   try {
     const sample = await load(number);
@@ -161,8 +166,12 @@ async function show() {
     $("views").replaceChildren(...original(number, sample), ...shown.map((k) => figure(number, sample, k)));
     legend(row, shown, sample);
   } catch (error) {
-    $("message").textContent = `This browser cannot show the sample: ${error.message}`;
+    fail(number, error);
   }
+}
+
+function fail(number, error) {
+  $("message").textContent = `This browser cannot show ${labelOf(number)}: ${error.message}`;
 }
 
 function mapButton(row, map, k) {
@@ -279,7 +288,7 @@ function move(event) {
   const buttons = [...$("cards").querySelectorAll("button")];
   const place = buttons.indexOf(document.activeElement);
   if (place < 0) return;
-  const across = buttons.filter((button) => button.offsetTop === buttons[0].offsetTop).length;
+  const across = buttons.filter((button) => button.parentElement.offsetTop === buttons[0].parentElement.offsetTop).length;
   const [down, right] = ARROWS[event.key];
   const next = buttons[place + down * across + right];
   if (!next) return;

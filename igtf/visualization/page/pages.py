@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from igtf.visualization import checks, regions
 from igtf.visualization.page import encode
 from igtf.visualization.page.kinds import KINDS, maps_of
-from igtf.visualization.page.outcomes import map_names, outcomes
+from igtf.visualization.page.outcomes import Naming, outcomes
 from igtf.visualization.page.writer import Writer
 
 __all__ = ["Page", "explanation_page"]
@@ -113,6 +113,7 @@ def explanation_page(
     ('a.html', True)
     """
     kind_of = checks.choice("kind", kind, KINDS)
+    samples = samples.numpy() if hasattr(samples, "numpy") else samples
     count = _count(samples)
     known = outcomes(count, predictions, class_names, targets)
     features = None if feature_names is None else checks.strings("feature_names", feature_names)
@@ -121,36 +122,40 @@ def explanation_page(
         raise TypeError(f"title is a {type(title).__name__}; expected a string")
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path is a {type(path).__name__}; expected the name of a file, such as 'page.html'")
+    path = pathlib.Path(os.fspath(path))
+    if path.is_dir():
+        raise ValueError(f"path is the folder {str(path)!r}; expected the name of a file in it")
     columns = (
         _entries("attributions", attributions, count),
         _entries("deltas", deltas, count),
         _entries("errors", errors, count),
     )
+    naming = Naming(explained, count, known)
     about = {"kind": kind, "title": title, "classes": known.names, "features": features}
-    writer = Writer(pathlib.Path(os.fspath(path)), about | {"levels": encode.LEVELS, "count": count})
-    maps_for = None
-    with writer:
+    with Writer(path, about | {"levels": encode.LEVELS, "count": count}) as writer:
         for n, (value, delta, error) in enumerate(zip(*columns)):
             sample = kind_of.read(f"samples[{n}]", samples[n], features)
             maps = maps_of(f"attributions[{n}]", value, sample, kind_of)
-            if maps_for is None:
-                maps_for = len(maps), *map_names(explained, len(maps), count, known)
-            if len(maps) != maps_for[0]:
-                raise ValueError(
-                    f"attributions[{n}] are {len(maps)} maps and those before are {maps_for[0]}; "
-                    "expected as many"
-                )
-            facts, chunks = _maps(maps, kind_of)
-            _name(facts, n, *maps_for[1:])
-            for key, column in (("delta", delta), ("error", error)):
-                _add(facts, key, column, n)
+            facts = {"class": naming.of(n, len(maps)), **_beside("delta", n, delta, len(maps))}
+            facts |= _beside("error", n, error, len(maps))
+            facts, chunks = _maps(maps, kind_of, facts)
+            writer.about["maps"] = naming.names
             row = {"label": names[n], "shape": sample.shape, "maps": facts} | known.row(n)
             writer.add(row, sample.content | {"packed": encode.packed([*chunks, *sample.chunks])})
     return Page(writer.paths)
 
 
 def _count(samples):
-    if isinstance(samples, str) or not hasattr(samples, "__len__") or not hasattr(samples, "__getitem__"):
+    if hasattr(samples, "columns"):
+        raise TypeError(
+            f"samples is a {type(samples).__name__}; expected an array or a list of rows: pass "
+            "samples.values.tolist(), and list(samples.columns) as feature_names"
+        )
+    if (
+        isinstance(samples, (str, dict))
+        or not hasattr(samples, "__len__")
+        or not hasattr(samples, "__getitem__")
+    ):
         raise TypeError(
             f"samples is a {type(samples).__name__}; expected an array [N, ...] or a list of samples"
         )
@@ -165,7 +170,8 @@ def _entries(name, value, count):
         return itertools.repeat(None, count)
     if isinstance(value, Iterator):
         return _exactly(name, value, count)
-    if isinstance(value, (str, dict)) or not hasattr(value, "__len__") or not np.ndim(value[:1]):
+    scalar = not hasattr(value, "__len__") or np.shape(value if hasattr(value, "shape") else [1]) == ()
+    if isinstance(value, (str, dict)) or scalar:
         raise TypeError(f"{name} is a {type(value).__name__}; expected an array or a list, [{count}, ...]")
     if len(value) != count:
         raise ValueError(f"{name} has {len(value)} entries; expected {count}, one for each of the samples")
@@ -183,39 +189,30 @@ def _exactly(name, values, count):
         raise ValueError(f"{name} ended after {given} entries; expected {count}, one for each of the samples")
 
 
-def _maps(maps, kind):
-    """Facts of each map, and its bytes."""
+def _beside(name, n, value, maps):
+    """`{name: a number for each map}`, or nothing."""
+    if value is None:
+        return {}
+    array = checks.numbers(f"{name}s[{n}]", value, infinities=True).reshape(-1)
+    if len(array) != maps:
+        raise checks.wrong_shape(f"{name}s[{n}]", array, f"[{maps}]", f"pass one {name} for each map")
+    return {name: array}
+
+
+def _maps(maps, kind, beside):
+    """Facts of each map, in the order in which they come, and its bytes."""
     facts, chunks = [], []
-    for values in maps:
+    for k, values in enumerate(maps):
         chunk, scale = kind.encode(values)
         chunks.append(chunk)
         finite = values[np.isfinite(values)]
         with np.errstate(over="ignore", invalid="ignore"):
-            limit = regions.threshold(np.abs(finite), kind.clipped) or scale
-            fact = {
-                "scale": scale,
-                "limit": limit if np.isfinite(limit) else scale,
-                "sum": values.sum(),
-                "plus": finite[finite > 0].sum(),
-                "minus": finite[finite < 0].sum(),
-            }
+            limit = regions.threshold(np.abs(finite), kind.clipped)
+            parts = {"sum": values.sum(), "plus": finite[finite > 0].sum(), "minus": finite[finite < 0].sum()}
+        fact = {"scale": scale, **parts, **{key: column[k] for key, column in beside.items()}}
+        if 0 < limit < scale:
+            fact["limit"] = limit
+        if finite.size < values.size:
+            fact["missing"] = values.size - finite.size
         facts.append({key: encode.number(value) for key, value in fact.items()})
-        facts[-1]["missing"] = int(values.size - finite.size)
     return facts, chunks
-
-
-def _name(facts, n, classes, names):
-    for k, fact in enumerate(facts):
-        fact["class"] = None if classes is None else int(classes[n, k])
-        fact["name"] = names[k]
-
-
-def _add(facts, key, value, n):
-    if value is None:
-        return
-    array = checks.numbers(f"{key}s[{n}]", value, infinities=True).reshape(-1)
-    if len(array) != len(facts):
-        advice = f"pass one {key} for each map"
-        raise checks.wrong_shape(f"{key}s[{n}]", array, f"[{len(facts)}]", advice)
-    for fact, entry in zip(facts, array):
-        fact[key] = encode.number(entry)

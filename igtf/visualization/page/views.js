@@ -71,7 +71,7 @@ function textView(number, sample, k, small) {
   const words = tokens.map((token, i) => {
     const value = sample.maps[k][i];
     const word = make("span", { className: "word" }, data(token.replace(/\n/g, "\u21b5").replace(/\t/g, "\u2192")));
-    if (!small) word.append(make("small", { textContent: shown(value, row.maps[k]) }));
+    if (!small) word.append(make("small", { textContent: shown(value, row.maps[k]), dir: "ltr" }));
     const share = opacity(value, limit);
     word.style.background = `rgba(${colour(value)}, ${share})`;
     word.classList.toggle("missing", !Number.isFinite(value));
@@ -79,7 +79,13 @@ function textView(number, sample, k, small) {
     return word;
   });
   if (tokens.length < sample.tokens.length) words.push("\u2026");
-  return make("div", { className: "words" }, ...words);
+  return make("div", { className: "words", dir: direction(sample.tokens) }, ...words);
+}
+
+// That of the first letter, as in a paragraph of text.
+function direction(tokens) {
+  const [letter] = tokens.join(" ").match(/\p{L}/u) ?? [""];
+  return /[\p{Script=Hebrew}\p{Script=Arabic}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}]/u.test(letter) ? "rtl" : "ltr";
 }
 
 // Bars of a table's columns

@@ -24,11 +24,12 @@ class Writer:
 
     Attributes:
       paths: the files, once they are complete.
+      about: what goes into the index beside the rows.
     """
 
     def __init__(self, path, about):
         self.paths = [path]
-        self._about, self._file, self._rows, self._first = about, None, [], 0
+        self.about, self._file, self._rows, self._first = about, None, [], 0
         self._index = 0  # bytes of the rows
 
     def __enter__(self):
@@ -49,7 +50,7 @@ class Writer:
 
     def _finish(self, further):
         place = len(self.paths)
-        about = self._about | {
+        about = self.about | {
             "first": self._first,
             "previous": _link(self._path(place - 2)) if place > 1 else None,
             "next": _link(self._path(place)) if further else None,

@@ -333,7 +333,8 @@ FUNCTIONS = {
     ),
     ig.sensitivity_max: (
         lambda s: {"builder": methods.saliency, "ys": s.y, "xs": s.x, "num_samples": 2},
-        {**ONE, "builder": builders, "radius": scalars, "seed": number, "normalize": number},
+        {**ONE, "builder": builders, "radius": scalars, "seed": number, "normalize": number}
+        | {"num_samples": number},
     ),
     ig.sparseness: (lambda s: {"attributions": s.x}, {"attributions": tensors}),
     ig.pointing_game: (

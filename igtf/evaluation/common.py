@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from igtf.arithmetic import Features, map_range, repeat
-from igtf.methods.common import black_box, copies_per_block, score, shape_of
+from igtf.methods.common import black_box, copies_per_block, positive, score, shape_of
 from igtf.methods.groups import Groups, check_options
 from integrated_gradients_tf import (
     check_structure,
@@ -15,7 +15,18 @@ from integrated_gradients_tf import (
     with_features,
 )
 
-__all__ = ["Case", "Entries", "flat_attributions", "in_units", "mean_over", "smaller", "where_known"]
+__all__ = [
+    "Case",
+    "Entries",
+    "flat_attributions",
+    "how_many",
+    "in_units",
+    "mean_over",
+    "smaller",
+    "where_known",
+]
+
+MOST = 1_000_000  # runs of the network
 
 
 class Case:
@@ -139,6 +150,16 @@ def where_known(scores, attributions, columns=False):
         finite = tf.math.is_finite(a)
         known &= tf.reduce_all(finite, list(range(1, a.shape.rank)))
     return tf.where(known[:, None] if columns else known, scores, tf.constant(float("nan"), scores.dtype))
+
+
+def how_many(function, argument, value, least=1):
+    """The number of samples or steps, checked."""
+    if not least <= positive(function, argument, value) <= MOST:
+        raise ValueError(
+            f"{function}: {argument} is {value}, expected {least} to {MOST:,}: for each the network runs "
+            "once on all rows."
+        )
+    return int(value)
 
 
 def smaller(a, b):

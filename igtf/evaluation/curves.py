@@ -5,8 +5,15 @@ from typing import Any
 import tensorflow as tf
 
 from igtf.arithmetic import right_pad
-from igtf.evaluation.common import Case, flat_attributions, in_units, mean_over, smaller, where_known
-from igtf.methods.common import positive
+from igtf.evaluation.common import (
+    Case,
+    flat_attributions,
+    how_many,
+    in_units,
+    mean_over,
+    smaller,
+    where_known,
+)
 from igtf.methods.groups import BaselineSet
 from integrated_gradients_tf import Baselines, Tensors, as_it_is
 
@@ -145,7 +152,7 @@ def _curve(
 ):
     case = Case(function, ys, xs, grad_ys)
     flat = flat_attributions(function, xs, case.xs, attributions, feature_mask, num_groups)
-    num_steps = None if num_steps is None else positive(function, "num_steps", num_steps)
+    num_steps = None if num_steps is None else how_many(function, "num_steps", num_steps)
     with tf.name_scope(name):
         units = in_units(function, xs, case, flat, feature_mask, num_groups)
         starts = BaselineSet(function, xs, case.xs, baselines)

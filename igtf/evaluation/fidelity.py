@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from igtf.evaluation.changes import changed, difference, falls_of_changes, falls_of_subsets, noise
-from igtf.evaluation.common import Case, flat_attributions, in_units, where_known
-from igtf.methods.common import positive, seed_of
+from igtf.evaluation.common import Case, flat_attributions, how_many, in_units, where_known
+from igtf.methods.common import seed_of
 from igtf.methods.groups import BaselineSet
 from integrated_gradients_tf import Baselines, Tensors, as_it_is, flat_inputs, widen
 
@@ -82,7 +82,7 @@ def infidelity(
     function = "infidelity"
     case = Case(function, ys, xs, grad_ys)
     flat = flat_attributions(function, xs, case.xs, attributions, feature_mask, num_groups)
-    num_samples, fraction = positive(function, "num_samples", num_samples), _share(function, fraction)
+    num_samples, fraction = how_many(function, "num_samples", num_samples), _share(function, fraction)
     for argument, value in (("multiply_by_inputs", multiply_by_inputs), ("normalize", normalize)):
         if not isinstance(value, (bool, np.bool_)):
             raise TypeError(f"{function}: {argument} is {value!r}, expected True or False.")
@@ -165,7 +165,7 @@ def mu_fidelity(
     function = "mu_fidelity"
     case = Case(function, ys, xs, grad_ys)
     flat = flat_attributions(function, xs, case.xs, attributions, feature_mask, num_groups)
-    num_samples, fraction = positive(function, "num_samples", num_samples), _share(function, fraction)
+    num_samples, fraction = how_many(function, "num_samples", num_samples), _share(function, fraction)
     if num_samples < 2:
         raise ValueError(
             f"{function}: num_samples is 1, expected at least 2 subsets to correlate, such as 64."

@@ -5,7 +5,7 @@ import tensorflow as tf
 from igtf.arithmetic import right_pad
 from igtf.evaluation.common import Case, flat_attributions, mean_over, where_known
 from igtf.methods.groups import BaselineSet
-from integrated_gradients_tf import Baselines, Tensors, as_it_is, flat_inputs
+from integrated_gradients_tf import Baselines, Tensors, as_it_is, broadcast_like, flat_inputs
 
 __all__ = ["average_drop_increase"]
 
@@ -59,8 +59,11 @@ def average_drop_increase(
         shares = [tf.math.divide_no_nan(a, right_pad(most, a)) for a in lit]
 
         def shown(number):
-            pairs = zip(shares, case.xs, starts.at(number))
-            return case.score([(b + tf.cast(s, x.dtype) * (x - b))[None] for s, x, b in pairs])
+            points = []
+            for share, x, start in zip(shares, case.xs, starts.at(number)):
+                start = broadcast_like(start, x)
+                points.append((start + tf.cast(share, x.dtype) * (x - start))[None])
+            return case.score(points)
 
         before, after = case.before, mean_over(starts, shown)[0]
         drop = tf.nn.relu(before - after) / before

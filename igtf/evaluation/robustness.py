@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from igtf.arithmetic import repeat, sum_features
-from igtf.methods.common import black_box, positive, seed_of, uniform
+from igtf.evaluation.common import how_many
+from igtf.methods.common import black_box, seed_of, uniform
 from integrated_gradients_tf import (
     Tensors,
     as_it_is,
@@ -83,7 +84,7 @@ def sensitivity_max(
         )
     flat_inputs(function, "xs", xs)
     subgraph, _ = black_box(function, ys, xs, None)
-    num_samples = positive(function, "num_samples", num_samples)
+    num_samples = how_many(function, "num_samples", num_samples)
     if not isinstance(normalize, (bool, np.bool_)):
         raise TypeError(f"{function}: normalize is {normalize!r}, expected True or False.")
     with tf.name_scope(name):

@@ -46,10 +46,16 @@ def score(subgraph, ys, weights, copies=1):
     dtype = wide_dtype(subgraph.ys[0].dtype)
     once = isinstance(copies, int) and copies == 1
     if not once:
-        weights = [w if w is None else tf.tile(w, [copies] + [1] * (w.shape.rank - 1)) for w in weights]
+        weights = [w if w is None else _copied(w, copies) for w in weights]
+        # What does not depend on xs was not replayed.
+        ys = [_copied(y, copies) if any(y is old for old in subgraph.ys) else y for y in ys]
     parts = [y if weight is None else y * weight for y, weight in zip(ys, weights)]
     total = tf.add_n([tf.cast(sum_features(part), dtype) for part in parts])
     return restore_shape(total, [subgraph.rows]) if once else total
+
+
+def _copied(tensor, copies):
+    return tf.tile(tensor, tf.concat([[copies], tf.ones([tf.rank(tensor) - 1], tf.int32)], 0))
 
 
 def seed_of(function, seed):
@@ -103,6 +109,7 @@ def copies_per_block(subgraph, max_rows, rows, count, each=1, said="one run of i
     """How many of `count` runs, with `each` times the rows of the batch, to stack into one replay."""
     if max_rows is not None:
         limit, least = positive(subgraph.function, "max_rows", max_rows), each * (subgraph.rows or 1)
+        limit = min(limit, 2**31 - 1)
         if limit < least:
             raise ValueError(
                 f"{subgraph.function}: max_rows is {limit}, expected at least {least}: {said} for a batch of "

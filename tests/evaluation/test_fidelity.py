@@ -238,6 +238,7 @@ def test_the_score_of_a_row_depends_on_the_row_alone(run, name, options):
 @pytest.mark.parametrize(
     "name, options, error, message",
     [
+        ("infidelity", dict(num_samples=10**7), ValueError, "num_samples is 10000000, expected 1 to 1,000"),
         ("infidelity", dict(fraction=0), ValueError, "fraction is 0, expected a number above 0"),
         ("infidelity", dict(fraction=1.5), ValueError, "fraction is 1.5, expected"),
         ("infidelity", dict(fraction=True), ValueError, "fraction is True, expected"),
@@ -259,7 +260,7 @@ def test_the_score_of_a_row_depends_on_the_row_alone(run, name, options):
             r"of shape \(5, 2\), expected \(5, 6\)",
         ),
         ("infidelity", dict(seed=1.5), TypeError, "seed is 1.5"),
-        ("mu_fidelity", dict(num_samples=1), ValueError, "num_samples is 1, expected at least 2"),
+        ("mu_fidelity", dict(num_samples=1), ValueError, "num_samples is 1, expected 2 to 1,000,000"),
         ("mu_fidelity", dict(ranks="yes"), TypeError, "ranks is 'yes', expected True or False"),
         ("average_drop_increase", dict(baselines=[1.0, 2.0]), ValueError, "baseline has shape"),
     ],

@@ -91,3 +91,12 @@ def test_masks_on_the_way_of_sequences_of_open_length():
     units = judged.units_of(np.arange(4)[:, None], words)
     wanted = judged.curves(f, words, np.repeat(a, 2, 2).reshape(3, 8), units, [0.0], 4, True)
     assert_close(found, wanted, 1e-12)
+
+
+def test_outputs_that_do_not_depend_on_the_inputs_are_counted_once_per_row():
+    def build(x, a, u):
+        ys = [net(x, tf)[:, 0], tf.tanh(u)[:, 0], u[:, 1]]
+        return ig.deletion(ys, x, a), ig.deletion(ys[0], x, a) + ys[1] + ys[2]
+
+    found, wanted = in_session(build, X, MAP, BESIDE, shape=lambda a: list(a.shape))
+    assert_close(found, wanted, 1e-12)

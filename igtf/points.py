@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from igtf.arithmetic import where_finite
 from igtf.levels import rule_of
-from igtf.probes import find_readers, movers_of, norms_of, probe, reader_of, states_of, switches_of
+from igtf.probes import TAIL, find_readers, movers_of, norms_of, probe, reader_of, states_of, switches_of
 
 
 def _can_tell_rows_apart(subgraph):
@@ -299,7 +299,6 @@ class Maps(NamedTuple):
 BINS = 64
 SWITCH_PROBES = 4
 MOVE_PROBES = 8
-TAIL = 1 / 8  # what of the path at each end is probed in geometric steps, if need be
 TAILS = (28, 21, 15, 10, 6, 3, 0)  # their depths in nats
 TAIL_SIZE = 4
 NATS = 3.0  # movement of a norm in logarithm that earns it half of the points

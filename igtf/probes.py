@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from igtf.arithmetic import map_range
+from igtf.arithmetic import map_range, repeat
 from igtf.op_types import NORMS, THRESHOLDS, is_kink, varying_slots
 from igtf.replay import replay_ops
 from integrated_gradients_tf import restore_shape, wide_dtype, with_features
@@ -41,17 +41,23 @@ def probe(path, bins, groups, limit):
     Of lists of groups of readers by name: `[probes + 1, B, units]` for each group.
     """
     subgraph, dtype = path.subgraph, path.dtype
-    probes, size = bins.probes + 1, bins.size
-    ends = [tf.constant(distance[::size], dtype)[:, None] for distance in (bins.low, bins.high)]
+    probes, distances = bins.probes + 1, [d[:: bins.size] for d in (bins.low, bins.high)]
     names, groups = zip(*((name, group) for name, parts in groups.items() for group in parts))
     widths = [_sampled([units for units, _ in group])[1] for group in groups]
     joint = None not in widths  # one tensor for all groups takes far fewer nodes
+    tails = None
+    if bins.tails and joint and subgraph.stackable and subgraph.loopable:
+        norms = sum(width for name, width in zip(names, widths) if name != "norms")  # which come last
+        tails = Tails(distances[0], norms)
+        distances = [d[tails.order] for d in distances]
+    ends = [tf.constant(d, dtype)[:, None] for d in distances]
+    most = probes if tails is None else -(-probes // 2)
     if not subgraph.stackable:
         copies = 1
     elif subgraph.rows is not None:
-        copies = max(1, min(limit // max(1, subgraph.rows), probes))
+        copies = max(1, min(limit // max(1, subgraph.rows), most))
     elif subgraph.loopable:
-        copies = tf.clip_by_value(limit // tf.maximum(1, path.batch), 1, probes)
+        copies = tf.clip_by_value(limit // tf.maximum(1, path.batch), 1, most)
     else:
         copies = 1
     blocks = -(-probes // copies)
@@ -67,7 +73,10 @@ def probe(path, bins, groups, limit):
         parts = [tf.concat(parts, 1)] if joint else parts
         return [tf.reshape(part, with_features([copies, path.batch], part)) for part in parts]
 
-    if isinstance(blocks, int) and (blocks == 1 or not subgraph.loopable):
+    if tails is not None:
+        shape = [blocks, copies, path.batch, sum(widths)]
+        seen = [tails.look(lambda i: at_block(i)[0], shape, dtype)]
+    elif isinstance(blocks, int) and (blocks == 1 or not subgraph.loopable):
         seen = [tf.concat(parts, 0) for parts in zip(*map(at_block, range(blocks)))]
     else:
         units = [sum(widths)] if joint else widths
@@ -80,6 +89,61 @@ def probe(path, bins, groups, limit):
     return {name: [t for n, t in zip(names, seen) if n == name] for name in names}
 
 
+class Tails:
+    """The probes close to both ends of the path, which only rows whose norms move there need.
+
+    Attributes:
+      order: of looking at the probes: both ends and the middle, which tell what moves, then the tails.
+    """
+
+    def __init__(self, places, norms):
+        self.places, self.norms = places, norms  # from 0 to 1; the first column of norms in what is seen
+        middle = np.flatnonzero((places >= TAIL) & (places <= 1 - TAIL))
+        self.first, self.last = middle[0], middle[-1]
+        self.inner = np.concatenate([[0], middle, [len(places) - 1]])
+        self.order = np.concatenate([self.inner, np.setdiff1d(np.arange(len(places)), self.inner)])
+
+    def look(self, at_block, shape, dtype):
+        """What is seen at all probes, `[probes, B, units]`: `at_block(i)` is seen at some, `shape` at all."""
+        whole = [shape[0] * shape[1], *shape[2:]]
+
+        def step(i, going, seen):
+            here = tf.equal(tf.range(shape[0]), i)[:, None, None, None]
+            seen = tf.where(here, at_block(i), seen)
+            missing = (i + 1) * shape[1] < len(self.inner)
+            far = self._far(tf.reshape(seen, whole), (0, 1, len(self.inner) - 2, len(self.inner) - 1))
+            return missing | tf.reduce_any(far), seen
+
+        start = [tf.constant(True), tf.zeros(shape, dtype)]
+        seen = tf.reshape(repeat(shape[0], step, start, lambda going, _: going)[1], whole)
+        seen = tf.gather(seen, np.argsort(self.order))
+        ends = 0, self.first, self.last, len(self.places) - 1
+        low, high = tf.unstack(self._far(seen, ends))
+        return tf.concat(
+            [
+                self._tail(seen, 0, self.first, low),
+                seen[self.first : self.last],
+                self._tail(seen, self.last, len(self.places) - 1, high),
+                seen[-1:],
+            ],
+            0,
+        )
+
+    def _far(self, seen, ends):
+        """`[2, B]`: whether any norm moves far between the first two of `ends`, and between the last two."""
+        values = tf.gather(seen, ends)[:, :, self.norms :]
+        return tf.reduce_any(tf.abs(values[1::2] - values[::2]) > FAR, 2)
+
+    def _tail(self, seen, start, stop, far):
+        """What is seen from one probe to before another one; of rows that do not move far, on a line."""
+        share = (self.places[start:stop] - self.places[start]) / (self.places[stop] - self.places[start])
+        share = tf.constant(share, seen.dtype)[:, None, None]
+        line = seen[start] + share * (seen[stop] - seen[start])
+        return tf.where(far[None, :, None], seen[start:stop], line)
+
+
+TAIL = 1 / 8  # what of the path at each end is probed in geometric steps, if norms move far
+FAR = 1.0  # in nats
 SAMPLE = 1024  # units of a group of ops; about twice as many are read, at most
 
 

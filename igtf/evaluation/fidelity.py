@@ -165,11 +165,7 @@ def mu_fidelity(
     function = "mu_fidelity"
     case = Case(function, ys, xs, grad_ys)
     flat = flat_attributions(function, xs, case.xs, attributions, feature_mask, num_groups)
-    num_samples, fraction = how_many(function, "num_samples", num_samples), _share(function, fraction)
-    if num_samples < 2:
-        raise ValueError(
-            f"{function}: num_samples is 1, expected at least 2 subsets to correlate, such as 64."
-        )
+    num_samples, fraction = how_many(function, "num_samples", num_samples, 2), _share(function, fraction)
     if not isinstance(ranks, (bool, np.bool_)):
         raise TypeError(f"{function}: ranks is {ranks!r}, expected True or False.")
     with tf.name_scope(name):

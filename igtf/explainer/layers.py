@@ -58,7 +58,7 @@ def all_layers(holder, seen=None):
 
 @contextlib.contextmanager
 def recording(layers):
-    """Keeps what Keras layers return while the model is traced: `{id(layer): [outputs]}`."""
+    """Keeps what Keras layers return while the model is traced: `{id(layer): [(outputs, whether of ids)]}`."""
     seen = {id(layer): [] for layer in layers}
     before = {}
     try:
@@ -80,7 +80,8 @@ def _recorder(call, outputs):
     @functools.wraps(call)
     def record(*arguments, **options):
         result = call(*arguments, **options)
-        outputs.append(result)
+        read = [t for t in tf.nest.flatten(arguments) if isinstance(t, tf.Tensor)]
+        outputs.append((result, bool(read) and all(t.dtype.is_integer for t in read)))
         return result
 
     return record
@@ -95,7 +96,7 @@ def recorded(seen):
     ]
 
 
-_LayerCall = collections.namedtuple("_LayerCall", "outputs names inputs here")
+_LayerCall = collections.namedtuple("_LayerCall", "outputs names inputs here of_ids")
 
 
 def calls_of(model, layer, seen, inputs):
@@ -103,12 +104,12 @@ def calls_of(model, layer, seen, inputs):
     graph = tf.compat.v1.get_default_graph()
     leaves = named_leaves("inputs", inputs)
     calls = []
-    for outputs in seen[id(layer)]:
+    for outputs, of_ids in seen[id(layer)]:
         flat = tf.nest.flatten(outputs)
         here = all(getattr(t, "graph", None) is graph for t in flat)
         read = read_by(flat, inputs) if here else []
         names = [name for name, x in leaves if any(x is one for one in read)]
-        calls.append(_LayerCall(outputs, names, read, here))
+        calls.append(_LayerCall(outputs, names, read, here, of_ids))
     inner = [call for call in calls if call.here]
     if not inner:
         return calls
@@ -125,8 +126,10 @@ def calls_of(model, layer, seen, inputs):
 
 
 def the_call(argument, place, calls):
-    """What the layer returned at the call that is meant."""
+    """What the layer returned at the call that is meant; of an embedding tied to the output, that on ids."""
     name, which = place.layer.name, place.call
+    if which is None and argument == "layer" and sum(call.of_ids for call in calls) == 1:
+        calls = [call for call in calls if call.of_ids]
     if len(calls) == 1 and which is None and calls[0].here:
         return calls[0].outputs
     if not calls or not calls[0].here:

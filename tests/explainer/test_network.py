@@ -268,6 +268,33 @@ class TestLayers:
         assert not first[1].any()
 
     @KERAS
+    def test_an_embedding_that_is_tied_to_the_output_is_its_call_on_ids(self, keras):
+        class Tied(keras.layers.Embedding):
+            def call(self, inputs, reverse=False):
+                return inputs @ tf.transpose(self.embeddings) if reverse else super().call(inputs)
+
+        class Language(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.words, self.dense = Tied(7, 4, name="words"), keras.layers.Dense(4, "tanh")
+
+            def call(self, ids):
+                return self.words(self.dense(tf.reduce_mean(self.words(ids), 1)), reverse=True)
+
+        model, ids = Language(), np.random.RandomState(0).randint(1, 7, [ROWS, 5])
+        model(ids)
+        randomize(model)
+        targets = np.arange(ROWS) % 7
+        found, delta = explain(
+            model, ids, layer="words", targets=targets, baselines=0 * ids, return_delta=True, num_steps=30
+        )
+        assert found.shape == (ROWS, 5, 4) and abs(delta).max() < 1e-4
+        change = model(ids).numpy() - model(0 * ids).numpy()
+        assert_close(found.sum((1, 2)), change[np.arange(ROWS), targets], 1e-4)
+        with pytest.raises(ValueError, match=r"is called 2 times .* expected one call"):
+            explain(model, ids, output_layer="words")
+
+    @KERAS
     def test_calls_are_counted_as_in_the_code_and_not_as_keras_runs_them(self, keras):
         layers = keras.layers
         x, shared = keras.Input((6,)), layers.Dense(2, use_bias=False, name="shared")

@@ -1,5 +1,8 @@
 """Sparseness and the pointing game: textbook formulas."""
 
+import doctest
+import importlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -73,3 +76,9 @@ def test_maps_of_unknown_rank_are_refused(name):
     with tf.Graph().as_default(), pytest.raises(ValueError, match=f"^{name}: .*unknown rank"):
         a = tf.compat.v1.placeholder(tf.float32, None)
         getattr(ig, name)(a, *([True] if name == "pointing_game" else []))
+
+
+@pytest.mark.parametrize("room", ["curves", "fidelity", "highlights", "maps", "robustness"])
+def test_the_examples_of_the_docstrings_run(room):
+    results = doctest.testmod(importlib.import_module(f"igtf.evaluation.{room}"))
+    assert results.attempted and not results.failed

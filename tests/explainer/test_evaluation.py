@@ -1,5 +1,8 @@
 """Explainer.evaluate: the scores of the graph builders, batch by batch, and what is said of them."""
 
+import doctest
+import importlib
+
 import explained
 import numpy as np
 import pytest
@@ -263,3 +266,10 @@ def test_ranks_correlate_as_scipy_says():
 def test_intervals_of_nothing_are_refused(options):
     with pytest.raises(ValueError, match=f"^Evaluation: {next(iter(options))} is"):
         scores().differences(**options)
+
+
+@pytest.mark.parametrize("room", ["explainer.trials", "explainer.evaluation"])
+def test_the_examples_of_the_docstrings_run(room):
+    names = {"Explainer": Explainer, "np": np, "tf": tf}
+    results = doctest.testmod(importlib.import_module(f"igtf.{room}"), extraglobs=names)
+    assert results.attempted and not results.failed

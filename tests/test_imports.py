@@ -15,6 +15,7 @@ LAZY = {
     ("igtf", "igtf.explainer"),
     ("igtf.explainer.explainer", "igtf.visualization.areas"),
     ("igtf.explainer.evaluation", "igtf.visualization.judgement"),
+    ("igtf.explainer.explanation", "igtf.visualization"),
     ("igtf.explainer.pages", "igtf.visualization.page"),
 }
 LONGEST = 450

@@ -19,6 +19,7 @@ import tensorflow as tf
 from igtf.arguments import is_int
 from igtf.explainer.arrays import check_nan, describe, expected, join
 from igtf.explainer.batches import Arrays, DataSet, named_baselines, naming_rows, stack_baselines
+from igtf.explainer.explanation import Explanations
 from igtf.explainer.graph import Call, Setup
 from igtf.explainer.method import Method, merged_options
 from igtf.explainer.network import ModelError, Network
@@ -37,7 +38,7 @@ Baselines: TypeAlias = np.ndarray | tf.Tensor | list | tuple | dict | float | st
 REDUCERS = {"mean": np.mean, "sum": np.sum, "max": np.max, "min": np.min}
 
 
-class Explainer(Pages, Trials):
+class Explainer(Explanations, Pages, Trials):
     """Explains a model: NumPy arrays or a data set in, NumPy arrays out.
 
     Integrated gradients (Sundararajan et al., https://arxiv.org/abs/1703.01365) unless another

@@ -58,7 +58,7 @@ def all_layers(holder, seen=None):
 
 @contextlib.contextmanager
 def recording(layers):
-    """What Keras layers return as the model is traced, and whether of ids: `{id(layer): [(outputs, ids)]}`."""
+    """What Keras layers return while the model is traced, of ids or not: `{id(layer): [(outputs, ids)]}`."""
     seen = {id(layer): [] for layer in layers}
     before = {}
     try:

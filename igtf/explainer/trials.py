@@ -1,7 +1,5 @@
 """What an Explainer can say about explanations: scores of methods, and what random weights do to them."""
 
-import copy
-import dataclasses
 import inspect
 import warnings
 from typing import Any
@@ -11,6 +9,7 @@ import tensorflow as tf
 
 from igtf.explainer.evaluation import Evaluation
 from igtf.explainer.judge import Judge
+from igtf.explainer.outputs import with_method
 from igtf.explainer.randomization import ChosenOutputs, compared, shuffling, weights_of
 
 __all__ = ["Trials"]
@@ -69,7 +68,7 @@ class Trials:
             )
         arguments = inspect.signature(type(self)).parameters
         judge = Judge(self._setup.method, methods, metrics, self._reducer, seed, arguments)
-        found = _with_method(self, judge).explain(
+        found = with_method(self, judge).explain(
             inputs, targets, baselines, allow_nan=allow_nan, progress=progress
         )
         scores: dict = {}
@@ -166,15 +165,7 @@ class Trials:
             return targets
         if not predicted or self._setup.operator is not None:
             return targets
-        chosen = _with_method(self, ChosenOutputs()).explain(
+        chosen = with_method(self, ChosenOutputs()).explain(
             inputs, targets, baselines, allow_nan=allow_nan, progress=False
         )
         return chosen if chosen.shape[1] else targets
-
-
-def _with_method(explainer, method):
-    """An explainer of the same network with another method."""
-    other = copy.copy(explainer)
-    other._setup = dataclasses.replace(explainer._setup, method=method)
-    other._traced, other._reducer = {}, None
-    return other

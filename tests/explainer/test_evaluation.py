@@ -36,7 +36,16 @@ def judged(model, x, classes, start, **options):
     )
 
 
-@pytest.mark.parametrize("start", [None, 0.3, np.ones([1, 6], np.float32), 0.1 * X], ids=repr)
+STARTS = {"zeros": None, "a number": 0.3, "a row": np.ones([1, 6], np.float32), "rows": 0.1 * X}
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        pytest.param(start, id=name, marks=[pytest.mark.slow] if name.startswith("a ") else [])
+        for name, start in STARTS.items()
+    ],
+)
 def test_scores_are_those_of_the_builders(start):
     model = classifier()
     found = judged(model, X, CLASSES, start)

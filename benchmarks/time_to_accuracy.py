@@ -204,17 +204,16 @@ def table(results, classes):
     return measure.markdown(header, lines)
 
 
-def picture(results, target, path):
-    """Error against time, log-log, one panel per network."""
+def picture(results, target, path, shown=tuple(networks.NETWORKS)):
+    """Error against time, log-log, one panel for each of the networks that are `shown`."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    drawn = [n for n in networks.NETWORKS if any(r["network"] == n for r in results)]
-    figure, panels = pyplot.subplots(
-        1, len(drawn), figsize=(3.3 * len(drawn), 3.6), sharey=True, squeeze=False
-    )
+    drawn = [n for n in shown if any(r["network"] == n for r in results)]
+    width = 8.5 if len(drawn) < 3 else 3.3 * len(drawn)
+    figure, panels = pyplot.subplots(1, len(drawn), figsize=(width, 3.6), sharey=True, squeeze=False)
     for panel, network in zip(panels[0], drawn):
         for i, name in enumerate(peers.LIBRARIES):
             for r in results:
@@ -222,7 +221,7 @@ def picture(results, target, path):
                     panel.loglog(
                         [1000 * point["seconds"] for point in r["curve"]],
                         [point["error"] for point in r["curve"]],
-                        "o-",
+                        f"{'osDv^X'[i % 6]}-",
                         color=f"C{i}",
                         label=name,
                         linewidth=2.5 if name == "this project" else 1.2,
@@ -239,7 +238,7 @@ def picture(results, target, path):
         handles.update(zip(*panel.get_legend_handles_labels()[::-1]))
     figure.legend(handles.values(), handles, loc="lower center", ncols=len(handles), frameon=False)
     figure.tight_layout(rect=(0, 0.09, 1, 1))
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=100 if len(drawn) < 3 else 110)
 
 
 def versions(libraries):
@@ -287,6 +286,7 @@ def main():
         (folder / "time_to_accuracy.md").write_text(text)
         if "picture" not in options.skip:
             picture(results, options.target, folder / "time_to_accuracy.png")
+            picture(results, options.target, folder / "time_to_accuracy_front.png", ("mlp", "cnn"))
         measure.progress(f"written: {folder}/time_to_accuracy.md")
     (measure.BUILD / "time_to_accuracy.json").write_text(json.dumps(results, indent=1))
 

@@ -12,6 +12,11 @@ def sum_features(tensor):
     return tf.reduce_sum(tensor, axis=tf.range(1, tf.rank(tensor)))
 
 
+def copied(tensor, copies):
+    """`[B, ...]` -> `[copies * B, ...]`."""
+    return tf.tile(tensor, tf.concat([[copies], tf.ones([tf.rank(tensor) - 1], tf.int32)], 0))
+
+
 def right_pad(values, like):
     """`[K, 1 or B]` as `[K, 1 or B, 1, ...]`, to broadcast against `like [B, ...]`."""
     if like.shape.rank is None:

@@ -5,6 +5,7 @@ import math
 import tensorflow as tf
 
 from igtf.arguments import flat_outputs
+from igtf.arithmetic import copied
 from igtf.copying import function_library
 from igtf.functions import emit
 from igtf.op_types import (
@@ -416,8 +417,7 @@ class Subgraph:
             row_inputs = [self.repeated.get(t.ref(), t) for t in self.row_inputs]
         for old, value in zip(self.row_inputs, row_inputs):
             if not (isinstance(copies, int) and copies == 1):
-                multiples = tf.concat([[copies], tf.ones([tf.rank(value) - 1], tf.int32)], 0)
-                value = tf.tile(value, multiples)
+                value = copied(value, copies)
                 if isinstance(copies, int) and self.rows is not None:
                     value.set_shape([copies * self.rows] + old.shape.as_list()[1:])
             values[old.ref()] = value

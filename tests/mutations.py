@@ -57,7 +57,7 @@ MUTATIONS = [
     ("stop_gradients forgotten in the replay", "igtf/block.py", "grads = tf.gradients(ys, at, grad_ys=seeds, stop_gradients=at)", "grads = tf.gradients(ys, at, grad_ys=seeds)", [CONDUCTANCE + " -k conductances"]),
     ("the slope of an op twice", "igtf/intervals.py", "return tf.gradients(out, ins[slot], grad, stop_gradients=ins)[0]", "return tf.gradients(out, ins[slot], 2 * grad, stop_gradients=ins)[0]", [ELEMENTWISE]),
     ("one adjoint kept where several meet", "igtf/backpropagation.py", "adjoints[ref] = parts = [tf.add_n(parts)]", "adjoints[ref] = parts = parts[:1]", [AXIOMS + " -k complete"]),
-    ("tensors beside the path not repeated", "igtf/subgraph.py", "value = tf.tile(value, multiples)", "value = tf.repeat(value, copies, axis=0)", [SUBGRAPH]),
+    ("tensors beside the path not repeated", "igtf/subgraph.py", "value = copied(value, copies)", "value = tf.repeat(value, copies, axis=0)", [SUBGRAPH]),
     ("starts for ends in conductance", "igtf/block.py", "widen(self.intervals.of(t, 1)) - widen(self.intervals.of(t, 0))", "widen(self.intervals.of(t, 0)) - widen(self.intervals.of(t, 1))", [CONDUCTANCE, AXIOMS]),
     ("Relu's slope at its start only", "igtf/secant/elementwise.py", "return safe_ratio(above(op) + above(other), size0 + size1)", "return safe_ratio(above(op), size0)", [SECANT]),
     ("the slope of Abs by its size", "igtf/secant/elementwise.py", "return safe_ratio(z0 + z1, tf.abs(z0) + tf.abs(z1))", "return safe_ratio(tf.abs(z0) + tf.abs(z1), z0 + z1)", [ELEMENTWISE]),

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from igtf.arguments import is_int
 from igtf.evaluation.common import mean_over, smaller
-from igtf.methods.common import shape_of, uniform
+from igtf.methods.common import normal, shape_of, uniform
 from integrated_gradients_tf import flat_baselines, pair_up, restore_shape, widen
 
 __all__ = ["changed", "difference", "falls_of_changes", "falls_of_subsets", "noise"]
@@ -58,9 +58,7 @@ def noise(function, xs, flat, stdev, seed):
     def perturb(_, number):
         noisy = []
         for i, (x, width) in enumerate(zip(flat, stdevs)):
-            drawn = tf.random.stateless_normal(
-                [1, *shape_of(x)[1:]], seed + [0, number * len(flat) + i], alg="philox"
-            )
+            drawn = normal([1, *shape_of(x)[1:]], seed, number * len(flat) + i)
             noisy.append(x + width * tf.cast(drawn, x.dtype))
         return tf.nest.pack_sequence_as(xs, noisy)
 

@@ -128,9 +128,7 @@ class Explanation:
                 arrays[name] = np.array(rows, layout["dtypes"][name]).reshape(len(rows), *shape)
         if not isinstance(layout, dict):
             raise ValueError(f"Explanation.load: {path} holds no explanation, expected a file of save().")
-        fields = {}
-        for name, structure in layout["structures"].items():
-            fields[name] = _built(structure, arrays)
+        fields = {name: _built(structure, arrays) for name, structure in layout["structures"].items()}
         return Explanation(**fields, **layout["names"])
 
     def to_shap(self) -> Any:
@@ -314,7 +312,7 @@ def _taken(value, name, arrays):
         return {"dict": {key: _taken(part, f"{name}.{key}", arrays) for key, part in value.items()}}
     if isinstance(value, (list, tuple)):
         parts = [_taken(part, f"{name}.{i}", arrays) for i, part in enumerate(value)]
-        return {type(value).__name__ if isinstance(value, list) else "tuple": parts}
+        return {"list" if isinstance(value, list) else "tuple": parts}
     arrays[name] = np.asarray(value)
     return name
 

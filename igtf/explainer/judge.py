@@ -8,7 +8,8 @@ import tensorflow as tf
 import igtf.evaluation as evaluation
 from igtf.explainer.arrays import expected, listed
 from igtf.explainer.method import Method
-from igtf.methods.common import seed_of, shape_of
+from igtf.explainer.outputs import InPlaceOfMethod
+from igtf.methods.common import normal, seed_of, shape_of
 from integrated_gradients_tf import wide_dtype
 
 __all__ = ["BETTER", "Judge"]
@@ -27,30 +28,22 @@ BETTER = {
 OURS = ("ys", "xs", "attributions", "builder", "builder_options", "grad_ys", "return_curves", "name")
 
 
-class Judge:
+class Judge(InPlaceOfMethod):
     """All metrics of the attributions of all methods, as one method: `[B, columns]`.
-
-    It has what a `Method` has, so that batches, targets and baselines come to it as to any.
 
     Attributes:
       columns: after the graph was built, `(metric, method, number of columns)` one after the other.
       better: metric -> "lower", "higher" or None.
     """
 
-    name, per_group = "evaluation", True
-    complete = draws = maps = on_input_path = False
-    tolerance = None
+    name = "evaluation"
 
     def __init__(self, own, methods, metrics, reducer, seed, arguments):
         self._methods = _methods(own, methods, arguments, seed)
         self._metrics, self._seed = _metrics(metrics), seed
         self._reducer = reducer
         self.black_box = all(method.black_box for method in self._methods.values())
-        self.takes_baselines = True
         self.columns, self.better = [], {}
-
-    def check_call(self, baselines, return_delta, return_error):
-        """Any baselines go: methods that compare with nothing do without."""
 
     def __call__(self, ys, xs, starts, weights):
         self.columns, parts, done = [], [], []
@@ -120,7 +113,7 @@ def _control(seed):
 
     def random(ys, xs):
         drawn = [
-            tf.random.stateless_normal(shape_of(x), seed_of("evaluate", seed) + [1, i], alg="philox")
+            normal(shape_of(x), seed_of("evaluate", seed) + [1, 0], i)
             for i, x in enumerate(tf.nest.flatten(xs))
         ]
         return tf.nest.pack_sequence_as(xs, drawn)

@@ -10,7 +10,7 @@ from igtf.arithmetic import sum_features
 from igtf.replacement import graph_replace
 from integrated_gradients_tf import broadcast_like
 
-__all__ = ["Outputs", "with_method"]
+__all__ = ["ChosenOutputs", "InPlaceOfMethod", "Outputs", "with_method"]
 
 
 def with_method(explainer, method):
@@ -21,23 +21,38 @@ def with_method(explainer, method):
     return other
 
 
-class Outputs:
-    """In the place of a method: F at the inputs, at the baselines, and the number of the output, `[B, 3]`.
+class InPlaceOfMethod:
+    """What a `Method` has, so that batches, targets and baselines come to something else as to any."""
+
+    per_group = takes_baselines = True
+    complete = draws = maps = on_input_path = integrates = False
+    tolerance = None
+
+    def check_call(self, baselines, return_delta, return_error):
+        """Any baselines go: what compares with nothing does without."""
+
+
+class ChosenOutputs(InPlaceOfMethod):
+    """The weights of the outputs, `[B, C]`, no column where there are none."""
+
+    name, black_box = "randomization_test", True
+
+    def __call__(self, ys, xs, starts, weights):
+        return tf.zeros([tf.shape(tf.nest.flatten(xs)[0])[0], 0]) if weights is None else weights
+
+
+class Outputs(InPlaceOfMethod):
+    """F at the inputs, at the baselines, and the number of the output, `[B, 3]`.
 
     Attributes:
       takes_baselines: whether there is one baseline for each row to compare with.
     """
 
-    name, per_group = "outputs", True
-    complete = draws = maps = on_input_path = integrates = False
-    tolerance = None
+    name = "outputs"
 
     def __init__(self, method, operator):
         self.takes_baselines = method.takes_baselines and not method.draws
         self.black_box, self._of_classes = method.black_box, operator is None
-
-    def check_call(self, baselines, return_delta, return_error):
-        """Nothing is asked of a call."""
 
     def __call__(self, ys, xs, starts, weights):
         ys, flat = tf.nest.flatten(ys), tf.nest.flatten(xs)

@@ -9,7 +9,7 @@ from igtf.explainer.arrays import describe
 from igtf.explainer.comparison import rank_correlation
 from igtf.explainer.layers import all_layers
 
-__all__ = ["ChosenOutputs", "compared", "shuffling", "weights_of"]
+__all__ = ["compared", "shuffling", "weights_of"]
 
 
 def weights_of(network, layers):
@@ -73,20 +73,6 @@ def shuffling(weights, seed):
     finally:
         for variable, value in before:
             variable.assign(value)
-
-
-class ChosenOutputs:
-    """In the place of a method: the weights of the outputs, `[B, C]`, no column where there are none."""
-
-    name, per_group, black_box, takes_baselines = "randomization_test", True, True, True
-    complete = draws = maps = on_input_path = False
-    tolerance = None
-
-    def check_call(self, baselines, return_delta, return_error):
-        """Nothing is asked of a call."""
-
-    def __call__(self, ys, xs, starts, weights):
-        return tf.zeros([tf.shape(tf.nest.flatten(xs)[0])[0], 0]) if weights is None else weights
 
 
 def compared(before, after, ssim):

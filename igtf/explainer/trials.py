@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from igtf.explainer.evaluation import Evaluation
 from igtf.explainer.judge import Judge
-from igtf.explainer.outputs import with_method
-from igtf.explainer.randomization import ChosenOutputs, compared, shuffling, weights_of
+from igtf.explainer.outputs import ChosenOutputs, with_method
+from igtf.explainer.randomization import compared, shuffling, weights_of
 
 __all__ = ["Trials"]
 

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from igtf.arguments import flat_grad_ys, flat_outputs, is_int
-from igtf.arithmetic import sum_features
+from igtf.arithmetic import copied, sum_features
 from igtf.path_integral import BLOCK_BYTES, BLOCK_ROWS
 from igtf.subgraph import Subgraph
 from igtf.traversal import unconnected_message
@@ -14,6 +14,7 @@ __all__ = [
     "copies_per_block",
     "differentiable",
     "in_dtype_of",
+    "normal",
     "per_input",
     "positive",
     "score",
@@ -46,16 +47,12 @@ def score(subgraph, ys, weights, copies=1):
     dtype = wide_dtype(subgraph.ys[0].dtype)
     once = isinstance(copies, int) and copies == 1
     if not once:
-        weights = [w if w is None else _copied(w, copies) for w in weights]
+        weights = [w if w is None else copied(w, copies) for w in weights]
         # What does not depend on xs was not replayed.
-        ys = [_copied(y, copies) if any(y is old for old in subgraph.ys) else y for y in ys]
+        ys = [copied(y, copies) if any(y is old for old in subgraph.ys) else y for y in ys]
     parts = [y if weight is None else y * weight for y, weight in zip(ys, weights)]
     total = tf.add_n([tf.cast(sum_features(part), dtype) for part in parts])
     return restore_shape(total, [subgraph.rows]) if once else total
-
-
-def _copied(tensor, copies):
-    return tf.tile(tensor, tf.concat([[copies], tf.ones([tf.rank(tensor) - 1], tf.int32)], 0))
 
 
 def seed_of(function, seed):
@@ -68,6 +65,10 @@ def seed_of(function, seed):
             "draws in every run."
         )
     return tf.constant([(int(seed) + 2**31) % 2**32 - 2**31, 0])
+
+
+def normal(shape, seed, draw):
+    return tf.random.stateless_normal(shape, seed + [0, draw], alg="philox")
 
 
 def uniform(shape, seed, draw, **options):

@@ -10,6 +10,7 @@ from igtf.methods.common import (
     black_box,
     differentiable,
     in_dtype_of,
+    normal,
     positive,
     seed_of,
     shape_of,
@@ -195,7 +196,7 @@ def smoothgrad(
 
         def explain(copy):
             noisy = [
-                x + stdev * tf.cast(_normal(tf.shape(x), seed, copy * inputs + i), x.dtype)
+                x + stdev * tf.cast(normal(tf.shape(x), seed, copy * inputs + i), x.dtype)
                 for i, (x, stdev) in enumerate(zip(subgraph.xs, stdevs))
             ]
             noisy = [restore_shape(point, x.shape) for point, x in zip(noisy, subgraph.xs)]
@@ -215,7 +216,3 @@ def smoothgrad(
             tf.cast(total / num_samples, part.dtype) for total, part in zip(totals, tf.nest.flatten(first))
         ]
     return tf.nest.pack_sequence_as(first, result)
-
-
-def _normal(shape, seed, draw):
-    return tf.random.stateless_normal(shape, seed + [0, draw], alg="philox")

@@ -7,8 +7,8 @@ MobileNetV2 and ResNet50 have random weights, with the statistics of photographs
 others were trained and published by others. Times are compared with bare gradients by hand: a `tf.function`
 that takes the gradients at so many points at once as proved the quickest, and adds them up. Other libraries
 are represented by their rules, summed by hand as well, which is quicker than any of them. Errors are relative
-L1, the mean over rows, against sums of many midpoints; they are kept in `build/benchmarks/`, as they take long.
-Each network has a process of its own.
+L1, the mean over rows, against sums of many midpoints; they take long and are
+kept in `build/benchmarks/`. Each network has a process of its own.
 """
 
 import argparse
@@ -79,7 +79,10 @@ def faces():
     network.build()
     network.set_weights(load_weights("onet.lz4"))
     photo = np.asarray(Image.open(PACKAGES / "skimage/data/astronaut.png"))[..., :3]
-    crops = [photo[y : y + s, x : x + s] for y, x, s in zip(range(50, 66, 2), range(150, 166, 2), range(120, 160, 5))]
+    crops = [
+        photo[y : y + s, x : x + s]
+        for y, x, s in zip(range(50, 66, 2), range(150, 166, 2), range(120, 160, 5))
+    ]
     x = np.stack([tf.image.resize(np.float32(crop), (48, 48), antialias=True) for crop in crops])
     x = (x - 127.5) / 128
 
@@ -113,7 +116,8 @@ def notes():
     saved = tf.saved_model.load(str(PACKAGES / "basic_pitch/saved_models/icassp_2022/nmp"))
     frozen = convert_variables_to_constants_v2(saved.signatures["serving_default"]).graph.as_graph_def()
     spectrum, output = (
-        f"StatefulPartitionedCall/model_1/{name}:0" for name in ("tf.expand_dims_1/ExpandDims", "conv2d_3/BiasAdd")
+        f"StatefulPartitionedCall/model_1/{name}:0"
+        for name in ("tf.expand_dims_1/ExpandDims", "conv2d_3/BiasAdd")
     )
 
     @tf.function
@@ -215,15 +219,13 @@ def explain(network, steps, method):
 
     @tf.function
     def attribute(x):
-        return ig.integrated_gradients(
-            network.call(x), x, network.baseline, num_steps=steps, method=method
-        )
+        return ig.integrated_gradients(network.call(x), x, network.baseline, num_steps=steps, method=method)
 
     return lambda: attribute(x).numpy()
 
 
 def times(network, rounds, fewest):
-    """Seconds of `STEPS` steps by hand, by two methods, and of `auto` with the steps in `fewest`; first calls."""
+    """Seconds of `STEPS` steps by hand and by two methods, of `fewest` steps of `auto`, of first calls."""
     points = rule("middle", STEPS)
     hands = {k: ByHand(network, k) for k in (1, 2, 4, 10, 20) if k * network.x.nbytes < 2**24}
     tried = measure.interleaved({k: lambda hand=hand: hand(*points) for k, hand in hands.items()}, 2, 0)

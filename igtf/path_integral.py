@@ -22,8 +22,9 @@ from integrated_gradients_tf import (
     widen,
 )
 
-BLOCK_BYTES = 64 * 2**20  # activations of one block, by default
-SHORT = 10  # steps below which a block may be twice as large, as each takes a point more
+# The activations of one block by default, and the largest of them, as what is far from the processor takes
+# longer; but each block takes a point more, so that a block of two steps may weigh more.
+BLOCK_BYTES, TENSOR_BYTES, PAIR_BYTES = 192 * 2**20, 24 * 2**20, 512 * 2**20
 BLOCK_ROWS = 1600  # 50 steps of 32 rows
 TELLING = 10  # steps from which on their slopes tell where to put more
 UNROLLED = 16  # outputs of a jacobian whose backward passes are written out
@@ -45,7 +46,7 @@ class PathIntegral:
         self.secant = self.method == "secant"
         self.starts = flat_baselines(function, structure, subgraph.xs, baselines)
         self.strict = max_rows is not None
-        self.limit = self._row_limit(function, max_rows, outputs)
+        self.limit, self.pair_limit = self._row_limits(function, max_rows, outputs)
         if levels.several and not subgraph.loopable:
             loop = next(op for op in subgraph.rest if op.type in LOOPLESS)
             raise ValueError(
@@ -89,12 +90,14 @@ class PathIntegral:
         part._place(part.points.steps, inside=True)
         return part
 
-    def _row_limit(self, function, max_rows, outputs):
+    def _row_limits(self, function, max_rows, outputs):
+        """The most rows of a block, and of a block of two steps."""
         subgraph = self.subgraph
         if max_rows is None:
             # An accumulator holds one row for all the steps of a block; several outputs use larger ones.
             size = subgraph.row_bytes + (outputs - 1) * subgraph.frontier_bytes // 32
-            return max(1, min(BLOCK_ROWS, (1 + (outputs > 1)) * BLOCK_BYTES // size))
+            narrow = min(BLOCK_ROWS, BLOCK_BYTES // size, TENSOR_BYTES // subgraph.largest_row_bytes)
+            return max(1, narrow), max(1, min(BLOCK_ROWS, PAIR_BYTES // size))
         if isinstance(max_rows, bool) or not isinstance(max_rows, numbers.Integral):
             raise TypeError(
                 f"{function}: max_rows is {max_rows!r} of type {type(max_rows).__name__}, expected a "
@@ -107,7 +110,7 @@ class PathIntegral:
                 f"{'both ends of an interval' if self.secant else 'one step'} for a batch of "
                 f"{subgraph.rows or 'at least 1'}. Raise it, or pass smaller batches."
             )
-        return min(int(max_rows), 2**31 - 1)
+        return (min(int(max_rows), 2**31 - 1),) * 2
 
     # Results
 
@@ -209,7 +212,7 @@ class PathIntegral:
         if self.strict:
             most = self.limit // rows - int(self.shared)  # the point that a block shares with the next one
         else:
-            most = larger(self.limit // rows, smaller(SHORT, 2 * self.limit // rows))
+            most = larger(self.limit // rows, smaller(2, self.pair_limit // rows))
         blocks = -(-steps // smaller(larger(1, most), steps))
         return -(-steps // blocks)
 

@@ -389,11 +389,20 @@ class Subgraph:
     @property
     def row_bytes(self):
         """What the activations of one row weigh, where shapes are known."""
-        return max(_bytes_of_row(self.frontier + [t for op in self.rest for t in op.outputs]), 1)
+        return max(sum(_bytes_of_row(self._activations)), 1)
+
+    @property
+    def largest_row_bytes(self):
+        """What one row of the largest of them weighs."""
+        return max([1, *_bytes_of_row(self._activations)])
 
     @property
     def frontier_bytes(self):
-        return _bytes_of_row(self.frontier)
+        return sum(_bytes_of_row(self.frontier))
+
+    @property
+    def _activations(self):
+        return self.frontier + [t for op in self.rest for t in op.outputs]
 
     def full_baselines(self, starts):
         """Baselines broadcast to the shape of `xs`."""
@@ -426,4 +435,4 @@ class Subgraph:
 
 def _bytes_of_row(tensors):
     floats = [t for t in tensors if t.dtype.is_floating and t.shape.rank]
-    return sum(math.prod(n or 32 for n in t.shape.as_list()[1:]) * t.dtype.size for t in floats)
+    return [math.prod(n or 32 for n in t.shape.as_list()[1:]) * t.dtype.size for t in floats]

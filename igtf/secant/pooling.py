@@ -87,35 +87,58 @@ class Windows:
 
 
 class Cut:
-    """The windows along one axis: the first entry of each, the second and so on, `[rows, ..., n, ...]`."""
+    """The windows along one axis: the first entry of each, the second and so on, `[rows, ..., n, ...]`.
+
+    The axis is cut into pieces as long as the stride. Entry i of the windows is one entry of all pieces but
+    the i // stride first ones, which is copied in long runs; taking every second one takes ten times as long.
+    """
 
     def __init__(self, tensor, axis, size, stride, count):
-        self.axis, self.inner, rank = axis, _inner_sizes(tensor), tensor.shape.rank
-        self.apart = size == stride and isinstance(self.inner[axis - 1], int)
-        if self.apart:  # side by side, with some entries left over at the end
-            self.used = [*self.inner[: axis - 1], size * count, *self.inner[axis:]]
-            if self.used != self.inner:
-                tensor = tf.slice(tensor, [0] * rank, [-1, *self.used])
-            tensor = tf.reshape(tensor, [-1, *self.inner[: axis - 1], count, size, *self.inner[axis:]])
-            self.parts = tf.unstack(tensor, size, axis + 1)
-            return
-        self.bounds = []
-        for i in range(size):
-            begin, end, steps = [0] * rank, [0, *self.inner], [1] * rank
-            begin[axis], end[axis], steps[axis] = i, i + stride * (count - 1) + 1, stride
-            bounds = {"begin": begin, "end": end, "strides": steps}
-            self.bounds.append({**bounds, "begin_mask": 1, "end_mask": 1})
-        self.parts = [tf.raw_ops.StridedSlice(input=tensor, **bounds) for bounds in self.bounds]
+        self.axis, self.stride, self.count, self.inner = axis, stride, count, _inner_sizes(tensor)
+        self.later = (size - 1) // stride
+        self.pieces = count + self.later
+        tensor = _resized(tensor, axis, self.pieces * stride)
+        shape = [-1, *self.inner[: axis - 1], self.pieces, stride, *self.inner[axis:]]
+        self.entries = tf.unstack(tf.reshape(tensor, shape), stride, axis + 1)
+        self.parts = [self._part(*divmod(i, stride)) for i in range(size)]
+
+    def _part(self, first, entry):
+        """An entry of the pieces from the `first` one on."""
+        if not self.later:
+            return self.entries[entry]
+        begin = [0] * self.entries[entry].shape.rank
+        begin[self.axis] = first
+        return tf.slice(self.entries[entry], begin, [-1, *self._sizes(self.count)])
+
+    def _sizes(self, length):
+        return [*self.inner[: self.axis - 1], length, *self.inner[self.axis :]]
 
     def join(self, grads):
         """The adjoint of the tensor, from those of its parts."""
-        if self.apart:
-            grad = tf.reshape(tf.stack(grads, self.axis + 1), [-1, *self.used])
-            rest = [(0, whole - part) for whole, part in zip(self.inner, self.used)]
-            return grad if self.used == self.inner else tf.pad(grad, [(0, 0), *rest])
-        shape = tf.concat([tf.shape(grads[0])[:1], self.inner], 0)
-        parts = zip(grads, self.bounds)
-        return tf.add_n([tf.raw_ops.StridedSliceGrad(shape=shape, dy=g, **bounds) for g, bounds in parts])
+        entries = []
+        for entry in range(self.stride):
+            parts = []
+            for first, grad in enumerate(grads[entry :: self.stride]):
+                paddings = [(0, 0)] * grad.shape.rank
+                paddings[self.axis] = first, self.later - first
+                parts.append(tf.pad(grad, paddings) if self.later else grad)
+            entries.append(tf.add_n(parts) if parts else tf.zeros_like(entries[0]))
+        grad = tf.stack(entries, self.axis + 1)
+        grad = tf.reshape(grad, [-1, *self._sizes(self.pieces * self.stride)])
+        return _resized(grad, self.axis, self.inner[self.axis - 1])
+
+
+def _resized(tensor, axis, length):
+    """Cut off at the end of an axis, or filled up with zeros."""
+    inner = _inner_sizes(tensor)
+    missing = length - inner[axis - 1]
+    if not isinstance(missing, int) or missing > 0:
+        paddings = [(0, 0)] * tensor.shape.rank
+        paddings[axis] = 0, _at_least_0(missing)
+        tensor = tf.pad(tensor, paddings)
+    if not isinstance(missing, int) or missing < 0:
+        tensor = tf.slice(tensor, [0] * len(inner) + [0], [-1, *inner[: axis - 1], length, *inner[axis:]])
+    return tensor
 
 
 def _inner_sizes(tensor):

@@ -24,6 +24,10 @@ COALITIONS, OF_COALITIONS = "igtf/methods/coalitions.py", "tests/methods/test_co
 MAPS, OF_MAPS = "igtf/methods/activation_maps.py", "tests/methods/test_activation_maps.py"
 AREAS, OF_AREAS = "igtf/visualization/areas.py", "tests/visualization/test_areas.py"
 PAGE, OF_PAGE = "igtf/visualization/page/", "tests/visualization/test_page.py"
+DATASETS, OF_DATASETS = "igtf/visualization/datasets.py", "tests/visualization/test_datasets.py"
+SERIES, OF_SERIES = "igtf/visualization/series.py", "tests/visualization/test_series.py"
+SUMMARY, OF_PICTURES = "igtf/explainer/summary.py", "tests/explainer/test_pictures.py"
+OPERATORS, OF_OPERATORS = "igtf/explainer/operators.py", "tests/explainer/test_operators.py"
 GROUPS, OF_GROUPS = "igtf/methods/groups.py", "tests/methods/test_groups.py"
 RECIPE, AXIOMS = "tests/test_recipe.py", "tests/test_axioms.py"
 ATTRIBUTIONS, CONDUCTANCE = "tests/test_attributions.py", "tests/test_conductance.py"
@@ -184,6 +188,22 @@ MUTATIONS = [
     ("the class of a sigmoid on a page by its number", PAGE + "outcomes.py", "np.full([count, 1], 1) if known.binary else known.guesses[:, None]", "known.guesses[:, None]", [OF_PAGE + " -k probability"]),
     ("a page that never ends", PAGE + "writer.py", "> LARGEST:", "> 10 * LARGEST:", [OF_PAGE + " -k several"]),
     ("a half written page left behind", PAGE + "writer.py", "_part(path).unlink(missing_ok=True)", "pass", [OF_PAGE + " -k failure"]),
+    ("a swarm that hides how many rows there are", DATASETS, "((turn + 1) // 2) * wider", "((turn + 1) // 2)", [OF_DATASETS]),
+    ("what is not attributed left out of a waterfall", DATASETS, "> 0.005 * np.ptp(levels)", "> 1e9", [OF_DATASETS]),
+    ("blue bars on the red ones", DATASETS, "panel.barh(place, right, left=left,", "panel.barh(place, right,", [OF_DATASETS]),
+    ("features that have no line forgotten", "igtf/visualization/figures.py", "return np.append(columns[..., kept], rest, axis=-1) if len(others)", "return np.append(columns[..., kept], 0 * rest, axis=-1) if len(others)", [OF_DATASETS]),
+    ("stretches of colour half a step late", SERIES, "np.concatenate([2 * where[:1] - middles[:1], middles, 2", "np.concatenate([where[:1], where[1:], 2", [OF_SERIES]),
+    ("sums in the place of means of stretches", SERIES, "values / counts.repeat(counts).reshape(shape)", "values", [OF_SERIES]),
+    ("the first series for all", SERIES, "series[k % len(series)]", "series[0]", [OF_SERIES]),
+    ("a word that stands twice counted once", SUMMARY, "found.get(number, 0.0) + value", "value", [OF_PICTURES]),
+    ("rows that are not finite counted", SUMMARY, "rows[:, None] - sums[4], 1)", "rows[:, None], 1)", [OF_PICTURES]),
+    ("padding beside the words of a row", "igtf/explainer/pictures.py", "return [row[: len(tokens)] for row", "return [row for row", [OF_PICTURES]),
+    ("always the first of the outputs", "igtf/explainer/explanation.py", "_each(lambda a: a[:, column], ", "_each(lambda a: a[:, 0], ", [OF_PICTURES]),
+    ("a box chosen anew at every step", OPERATORS, "return ys, tf.cast(anchors, ys.dtype)[:, :, None] * columns[:, None, :]", "return tf.reduce_sum(ys * tf.cast(anchors, ys.dtype)[:, :, None] * columns[:, None, :], [1, 2])", [OF_OPERATORS]),
+    ("the box that overlaps least", OPERATORS, "return tf.argmax(shares, 1,", "return tf.argmin(shares, 1,", [OF_OPERATORS]),
+    ("the sum over a segment", OPERATORS, "mask = mask / tf.reshape(size, [-1, *alone])", "mask = tf.identity(mask)", [OF_OPERATORS]),
+    ("what is to be rebuilt held fixed", OPERATORS, 'xs = _single("reconstruction", inputs, 2)', 'xs = tf.stop_gradient(_single("reconstruction", inputs, 2))', [OF_OPERATORS]),
+    ("numbers of boxes unchecked", OPERATORS, "checks.append(tf.debugging.assert_less(numbers, count, message))", "pass", [OF_OPERATORS]),
     ("deltas of padding on a page", "igtf/explainer/pages.py", "delta - maps[..., count:].sum(-1)", "delta", ["tests/explainer/test_explainer_pages.py -k words"]),
 ]  # fmt: skip
 

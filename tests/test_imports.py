@@ -15,8 +15,9 @@ LAZY = {
     ("igtf", "igtf.explainer"),
     ("igtf.explainer.explainer", "igtf.visualization.areas"),
     ("igtf.explainer.evaluation", "igtf.visualization.judgement"),
-    ("igtf.explainer.explanation", "igtf.visualization"),
     ("igtf.explainer.pages", "igtf.visualization.page"),
+    ("igtf.explainer.pictures", "igtf.visualization"),
+    ("igtf.explainer.summary", "igtf.visualization.datasets"),
 }
 LONGEST = 450
 

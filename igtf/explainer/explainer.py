@@ -24,6 +24,7 @@ from igtf.explainer.graph import Call, Setup
 from igtf.explainer.method import Method, merged_options
 from igtf.explainer.network import ModelError, Network
 from igtf.explainer.notes import Notes
+from igtf.explainer.operators import as_operator
 from igtf.explainer.pages import Pages
 from igtf.explainer.targets import are_classes, check_classes
 from igtf.explainer.trials import Trials
@@ -64,8 +65,10 @@ class Explainer(Explanations, Pages, Trials):
         what it is for `baselines`, which stay those of the inputs. A list or tuple of layers: each, on
         one joint path. For a model with several inputs, a dict `{name of an input: layer}`: the layer in
         the place of that input (of several calls, that for this input), beside those that are not named.
-      operator: function `(model, inputs, targets)` of tensors that returns what to explain, a scalar
-        per row: `[B]`. Boxes of a detector, the distance from a measured value and the like.
+      operator: what of the outputs is explained: `"box"`, `"segment"`, `"regression"`, `"distance"`,
+        `"reconstruction"` (see `igtf.explainer.operators`), or a function `(model, inputs, targets)` of
+        tensors that returns a scalar per row, `[B]`, or a pair of outputs and their weights, `[B, ...]`,
+        which are held along the path.
       batch_size: rows to explain at once. A data set brings its own batches. A model that was made for a
         number of rows gets that many, the last batch filled up.
       reducer: `"mean"`, `"sum"`, `"max"` or `"min"` over the channels of images: `[N, H, W, 1]` for
@@ -82,7 +85,7 @@ class Explainer(Explanations, Pages, Trials):
 
     Raises:
       TypeError: `model` or `operator` is not callable, or an option has the wrong type.
-      ValueError: unknown method, layer, reducer or option (the message lists near names).
+      ValueError: unknown method, operator, layer, reducer or option (the message lists near names).
 
     Layers are found by name wherever the model holds them, in models, layers, modules, lists and dicts
     of its own; an index counts `model.layers`.
@@ -98,7 +101,7 @@ class Explainer(Explanations, Pages, Trials):
         method: str = "integrated_gradients",
         output_layer: Any = None,
         layer: Any = None,
-        operator: Callable | None = None,
+        operator: Callable | str | None = None,
         batch_size: int = 32,
         reducer: str | None = None,
         method_options: dict[str, Any] | None = None,
@@ -115,17 +118,11 @@ class Explainer(Explanations, Pages, Trials):
                 f"Explainer: logits is {logits!r}, expected True or False. A layer that makes logits is "
                 "named as output_layer."
             )
-        if operator is not None and not callable(operator):
-            raise TypeError(
-                f"Explainer: operator is a {type(operator).__name__}, expected a function (model, inputs, "
-                "targets) that returns a scalar per row. Leave it out to explain the model's outputs."
-            )
         if not is_int(batch_size) or batch_size < 1:
             raise ValueError(f"Explainer: batch_size is {batch_size!r}, expected a positive int, such as 32.")
         if reducer is not None and reducer not in REDUCERS:
             raise ValueError(f"Explainer: reducer is {reducer!r}, {expected(reducer, REDUCERS)} or None.")
-        # Of a tf.function its Python code, so that hidden layers are in the graph to be explained.
-        operator = getattr(operator, "python_function", operator)
+        operator = as_operator(operator)
         size = network.batch or int(batch_size)
         self._setup = Setup(network, chosen, output_layer, layer, operator, bool(logits), size)
         self._padded = network.batch is not None

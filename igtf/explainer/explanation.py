@@ -1,7 +1,6 @@
-"""Attributions with what belongs to them: rows, outputs, names; cut, joined, saved, shown, sent to shap."""
+"""Attributions with what belongs to them: rows, outputs, names; cut, joined, saved, sent to shap."""
 
 import dataclasses
-import io
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -10,16 +9,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from igtf.explainer.arrays import as_arrays, describe, join
+from igtf.arguments import is_int
+from igtf.explainer.arrays import as_arrays, describe, expected, join
 from igtf.explainer.outputs import Outputs, with_method
+from igtf.explainer.pictures import Pictures, are_tokens
 
 __all__ = ["Explanation", "Explanations"]
 
-SHOWN = 4  # rows that a notebook shows of images, series and texts
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Explanation:
+class Explanation(Pictures):
     """What `explainer(inputs)` returns: the attributions of `N` rows, and what one needs to read them.
 
     Attributes:
@@ -52,9 +51,39 @@ class Explanation:
         chosen = np.atleast_1d(np.arange(len(self))[rows])
         parts = {name: _each(lambda a: a[chosen], getattr(self, name)) for name in OF_ROWS}
         names = self.feature_names
-        if names is not None and _are_tokens(names):
+        if names is not None and are_tokens(names):
             names = [names[i] for i in chosen]
         return dataclasses.replace(self, **parts, feature_names=names)
+
+    def for_output(self, which: int | str) -> "Explanation":
+        """Of attributions of every output, those of one.
+
+        Args:
+          which: its number, or its name in `output_names`.
+
+        Returns:
+          An `Explanation` of it, with `values` `[N, ...]` and `outputs` `[N]`.
+
+        Raises:
+          ValueError: attributions of one output already, or no such output.
+
+        >>> both = Explanation(np.ones([3, 2, 4]), np.ones([3, 4]), np.ones([3, 2]), output_names=["a", "b"])
+        >>> both.for_output("b").values.shape, both.for_output("b").targets.tolist()
+        ((3, 4), [1, 1, 1])
+        """
+        if self.outputs is None or not self._is_of_all():
+            raise ValueError(
+                "Explanation.for_output: the attributions are of one output, expected those of every one. "
+                "Call the explainer with targets='all' for them."
+            )
+        count = self.outputs.shape[1]
+        names = list(self.output_names or map(str, range(count)))
+        if not (is_int(which) and -count <= which < count) and which not in names:
+            raise ValueError(f"Explanation.for_output: which is {which!r}, {expected(which, names)}.")
+        column = names.index(which) if isinstance(which, str) else range(count)[which]
+        parts = {name: _each(lambda a: a[:, column], getattr(self, name)) for name in OF_OUTPUTS}
+        chosen = np.full(len(self), column)
+        return dataclasses.replace(self, **parts, targets=chosen)
 
     @staticmethod
     def concatenate(parts: Sequence["Explanation"]) -> "Explanation":
@@ -78,7 +107,7 @@ class Explanation:
                 )
             joined[name] = None if fields[0] is None else join(fields)
         names = first.feature_names
-        if _are_tokens(names):
+        if are_tokens(names):
             names = [tokens for part in parts for tokens in part.feature_names or ()]
         elif any(_listed(part.feature_names) != _listed(names) for part in parts):
             raise ValueError("Explanation.concatenate: parts differ in feature_names, expected the same.")
@@ -145,84 +174,24 @@ class Explanation:
             import shap
         except ImportError as error:
             raise ImportError("Explanation.to_shap needs shap. Install it: pip install shap.") from error
-        if self._is_of_all():
-            values = np.moveaxis(values, 1, -1)
-        tokens = _are_tokens(self.feature_names)
-        if tokens:  # of words shap shows the data
-            data = np.array([np.array(row, object) for row in self.feature_names or ()], object)
-            values = values.sum(-1) if values.ndim - self._is_of_all() == 3 else values
-        return shap.Explanation(
-            values,
-            self.base_values,
-            data,
-            feature_names=None if tokens or self.feature_names is None else list(self.feature_names),
-            output_names=None if self.output_names is None else list(self.output_names),
-        )
-
-    def plot(self) -> Any:
-        """The picture that fits, of the first rows, as a notebook shows it.
-
-        Images `[N, H, W, C]` beside their maps, texts (`feature_names` are tokens of each row) as highlighted
-        words, series `[N, T, C]` as maps over time, tables `[N, F]` as bars of all rows. Others are in
-        `igtf.visualization`.
-
-        Returns:
-          A Matplotlib figure, or for texts a string of HTML.
-
-        Raises:
-          ValueError: attributions that are no single array of one output, or of another rank.
-        """
-        from igtf import visualization
-
-        values, data = self._single("plot")
-        if self._is_of_all() or not 2 <= values.ndim <= 4:
-            raise ValueError(
-                f"Explanation.plot: values is {describe(values)}, expected attributions of one output of "
-                "images, series, texts or tables. Choose one, and a function of igtf.visualization."
-            )
-        if _are_tokens(self.feature_names):
-            scores = values.sum(-1) if values.ndim == 3 else values
-            tokens = list(self.feature_names or ())[:SHOWN]
-            return visualization.highlight_text(tokens, [s[: len(t)] for s, t in zip(scores, tokens)])
-        from matplotlib.figure import Figure
-
-        if values.ndim == 4:
-            return visualization.attribution_grid(data[:SHOWN], values[:SHOWN])
-        figure = Figure(figsize=(8.5, 3.2), layout="constrained")
-        if values.ndim == 3:
-            axes = figure.subplots(1, min(SHOWN, len(values)), squeeze=False)[0]
-            visualization.heatmap(values[:SHOWN].swapaxes(1, 2), ax=axes)
-        else:
-            names = self.feature_names or [f"feature {i}" for i in range(values.shape[1])]
-            visualization.bar(names, values, ax=figure.subplots())
-        return figure
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        try:
-            shown = self.plot()
-        except ValueError:
-            return {"text/plain": repr(self)}
-        if isinstance(shown, str):
-            return {"text/plain": repr(self), "text/html": shown}
-        png = io.BytesIO()
-        shown.savefig(png, format="png", facecolor="white", dpi=100)
-        return {"text/plain": repr(self), "image/png": png.getvalue()}
+        every = self._is_of_all()
+        values = np.moveaxis(values, 1, -1) if every else values
+        names = None if self.feature_names is None else list(self.feature_names)
+        if names and are_tokens(names):  # of words shap shows the data
+            values = values.sum(2) if values.ndim - every == 3 else values
+            values = _ragged([row[: len(tokens)] for row, tokens in zip(values, names)])
+            data, names = _ragged([np.array(tokens, object) for tokens in names]), None
+        elif data.shape[:3] != values.shape[: min(3, data.ndim)]:
+            data = None  # attributions are of a hidden layer
+        labels = None if self.output_names is None else list(self.output_names)
+        if labels and not every:  # of one output, a name where all rows have the same
+            chosen = np.unique([] if self.targets is None else self.targets)
+            labels = labels[chosen[0]] if len(chosen) == 1 else None
+        return shap.Explanation(values, self.base_values, data, feature_names=names, output_names=labels)
 
     def __repr__(self) -> str:
         of = f" of {len(self.output_names)} outputs" if self._is_of_all() and self.output_names else ""
         return f"Explanation({len(self)} rows, attributions {describe(self.values)}{of})"
-
-    def _is_of_all(self):
-        return self.outputs is not None and np.ndim(self.outputs) == 2
-
-    def _single(self, function):
-        for name in ("values", "data"):
-            if not isinstance(getattr(self, name), np.ndarray):
-                raise ValueError(
-                    f"Explanation.{function}: {name} is {describe(getattr(self, name))}, expected one array. "
-                    "Of several inputs, make an Explanation of each."
-                )
-        return self.values, self.data
 
     def _flat(self):
         """Arrays by name, and how they belong together, which JSON can hold."""
@@ -232,6 +201,7 @@ class Explanation:
         return arrays, {"structures": structures, "names": names}
 
 
+OF_OUTPUTS = ("values", "outputs", "base_values", "delta", "error")
 OF_ROWS = ("values", "data", "outputs", "base_values", "targets", "delta", "error")
 
 
@@ -294,14 +264,20 @@ def _each(function, structure):
     return tf.nest.map_structure(lambda a: None if a is None else function(np.asarray(a)), structure)
 
 
-def _are_tokens(names):
-    return bool(names) and not isinstance(names[0], str)
-
-
 def _listed(names):
     if names is None:
         return None
-    return [list(map(str, n)) for n in names] if _are_tokens(names) else list(map(str, names))
+    return [list(map(str, n)) for n in names] if are_tokens(names) else list(map(str, names))
+
+
+def _ragged(rows):
+    """One array of rows, of arrays where their lengths differ."""
+    if len({len(row) for row in rows}) == 1:
+        return np.stack(rows)
+    found = np.empty(len(rows), object)
+    for i, row in enumerate(rows):
+        found[i] = row
+    return found
 
 
 def _taken(value, name, arrays):

@@ -30,6 +30,7 @@ from igtf.explainer.network import (
     casts_of,
     inlined,
 )
+from igtf.explainer.operators import with_weights
 from igtf.explainer.targets import (
     SCORES,
     are_classes,
@@ -129,7 +130,7 @@ class Call:
             if self._operator is None:
                 ys, weights = self._choose(forward(inputs), targets)
             else:
-                ys, weights = self._operate(AsSeen(self._network, forward), inputs, targets), None
+                ys, weights = self._operate(AsSeen(self._network, forward), inputs, targets)
             if self._method.maps:
                 return self._map(ys, weights, inputs, seen), None
             wanted = inputs if self._layer is None else hidden(self._network, self._layer, inputs, seen)
@@ -225,12 +226,7 @@ class Call:
                 "Explainer: the operator failed without targets: targets is None (or the data set has "
                 f"none), expected what the operator takes. Pass targets. It said: {error}"
             ) from error
-        if not tf.is_tensor(ys) or ys.shape.rank not in (1, 2) or ys.shape[1:].num_elements() != 1:
-            raise ValueError(
-                f"Explainer: the operator returned {describe(ys)}, expected a scalar per row: a tensor "
-                "of shape [B]. Sum over the other axes, as in tf.reduce_sum(scores, axis=1)."
-            )
-        return ys
+        return with_weights(ys)
 
     def _choose(self, outputs, targets):
         """The outputs to explain and their weights, both lists or (for one output) alone."""

@@ -23,24 +23,28 @@ pictures do without.
 
 from igtf.visualization.areas import least_area, segment, xrai
 from igtf.visualization.charts import animate_path, bar, convergence_plot, path_plot
+from igtf.visualization.datasets import beeswarm, importance, waterfall
 from igtf.visualization.images import attribution_grid, heatmap, outlines, overlay, spotlight
 from igtf.visualization.interactions import dependence, interaction_matrix
 from igtf.visualization.judgement import evaluation_plot
 from igtf.visualization.letters import logo
 from igtf.visualization.page import explanation_page
 from igtf.visualization.regions import largest_regions, strength
+from igtf.visualization.series import series_plot
 from igtf.visualization.text import highlight_text
 
 __all__ = [
     "animate_path",
     "attribution_grid",
     "bar",
+    "beeswarm",
     "convergence_plot",
     "dependence",
     "evaluation_plot",
     "explanation_page",
     "heatmap",
     "highlight_text",
+    "importance",
     "interaction_matrix",
     "largest_regions",
     "least_area",
@@ -49,7 +53,9 @@ __all__ = [
     "overlay",
     "path_plot",
     "segment",
+    "series_plot",
     "spotlight",
     "strength",
+    "waterfall",
     "xrai",
 ]

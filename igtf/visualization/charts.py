@@ -193,28 +193,19 @@ def bar(
     count = np.isfinite(rows).sum(axis=0)
     means = np.nansum(rows, axis=0) / np.where(count, count, np.nan)
     sizes = np.nansum(np.abs(rows), axis=0) / np.where(count, count, np.nan)
-    order = np.argsort(-sizes, kind="stable") if sort else np.arange(len(names))  # NaN comes last
-    kept, others = order[:top], order[top:]
-    labels, means_kept, dots = [names[i] for i in kept], means[kept], rows[:, kept]
-    if len(others):
-        labels.append(f"sum of {len(others)} other{'s' * (len(others) > 1)}")
-        means_kept = np.append(means_kept, np.nansum(means[others]))
-        dots = np.column_stack([dots, np.nansum(rows[:, others], axis=1)])
+    labels, kept, others = figures.largest_first(names, sizes, top, sort)
+    means_kept, dots = (figures.with_rest(part, kept, others) for part in (means, rows))
     fig, axes = figures.plots(1, ax, height=0.8 + 0.28 * len(labels))
     panel, place = axes[0], np.arange(len(labels))
     signs = np.sign(np.nan_to_num(means_kept))
     panel.barh(place, np.nan_to_num(means_kept), color=[paint[sign] for sign in signs], height=0.7)
     if batch:
         panel.plot(dots.T, place, ".", color="black", alpha=0.4, markersize=4, zorder=3)
-    for y, mean, text in zip(place, means_kept, figures.signed_alike(means_kept)):
-        paper = figures.NOT_FINITE if np.isnan(mean) else "none"
-        style = {"va": "center", "fontsize": "small", "backgroundcolor": paper}
-        panel.text(1.02, y, text, transform=panel.get_yaxis_transform(), **style)
+    figures.beside(panel, means_kept, figures.signed_alike(means_kept))
     panel.axvline(0, color="black", linewidth=0.8)
     limit = 1.05 * (figures.largest(dots if batch else means_kept) or 1.0)
-    panel.set(xlim=(-limit, limit), ylim=(len(labels) - 0.5, -0.5), yticks=place)
-    panel.set_yticklabels(labels, parse_math=False)
-    panel.tick_params(axis="y", length=0)
+    panel.set_xlim(-limit, limit)
+    figures.lines_of(panel, labels)
     panel.set_xlabel("attribution" + f" (bars: mean of {len(rows)} rows, dots: rows)" * batch)
     figures.legend(fig, axes, figures.remarks(rows), own=ax is None)
     return fig

@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, to_rgb
+from matplotlib.colors import ListedColormap, Normalize, to_rgb
 from matplotlib.figure import FigureBase
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Patch, Rectangle
@@ -16,16 +16,21 @@ from igtf.visualization import checks, regions
 
 __all__ = [
     "CMAP",
+    "LABEL",
     "LUMINANCE",
     "NOT_FINITE",
     "Figure",
+    "beside",
     "colour_bar",
     "draw_map",
     "frame",
     "given_axes",
     "headings",
     "largest",
+    "largest_first",
     "legend",
+    "lighter",
+    "lines_of",
     "mark_missing",
     "missing",
     "notes",
@@ -39,6 +44,7 @@ __all__ = [
     "symmetric",
     "text_width",
     "trim",
+    "with_rest",
     "wrapped",
 ]
 
@@ -46,6 +52,7 @@ CMAP = "seismic"  # blue, white, red
 NOT_FINITE = "#ffd500"
 LUMINANCE = np.array([0.299, 0.587, 0.114])
 LABEL, NOTE, SMALLEST = 9, 8, 7  # points: labels of rows, notes below maps, and what nothing goes below
+WIDEST = 170  # points that the label of a line takes
 
 
 class Figure(matplotlib.figure.Figure):
@@ -141,6 +148,37 @@ def notes(axes, texts, width, own):
             _grow(row[0].figure, 0, 1.3 * NOTE * (1 + max(text.count("\n") for text in line)))
 
 
+def largest_first(names, sizes, top, sort):
+    """Of features, in the order of their sizes: the labels of lines, which have one, which share the last."""
+    order = np.argsort(-sizes, kind="stable") if sort else np.arange(len(names))  # NaN comes last
+    kept, others = order[:top], order[top:]
+    labels = [names[i] for i in kept]
+    if len(others):
+        labels.append(f"sum of {len(others)} other{'s' * (len(others) > 1)}")
+    return labels, kept, others
+
+
+def with_rest(columns, kept, others):
+    """The columns that are kept and, if there are others, their sum."""
+    rest = np.nansum(columns[..., others], axis=-1, keepdims=True)
+    return np.append(columns[..., kept], rest, axis=-1) if len(others) else columns[..., kept]
+
+
+def lines_of(panel, labels):
+    """A line for each label, the first one at the top."""
+    panel.set(yticks=range(len(labels)), ylim=(len(labels) - 0.5, -0.5))
+    panel.set_yticklabels([_shortened(label, WIDEST, LABEL) for label in labels], parse_math=False)
+    panel.tick_params(axis="y", length=0)
+
+
+def beside(panel, values, texts):
+    """The number of each line, to the right of it; on yellow where it is missing."""
+    for y, (value, text) in enumerate(zip(values, texts)):
+        paper = NOT_FINITE if np.isnan(value) else "none"
+        style = {"va": "center", "fontsize": "small", "backgroundcolor": paper}
+        panel.text(1.02, y, text, transform=panel.get_yaxis_transform(), **style)
+
+
 def trim(fig):
     """Cut off the bands of white that a layout leaves beside pictures that keep their proportions."""
     fig.draw_without_rendering()
@@ -164,6 +202,13 @@ def wrapped(text, width, size):
                 line = line[fits:]
         lines.append(line)
     return "\n".join(lines)
+
+
+def _shortened(text, width, size):
+    """`text`, or as much of it as `width` points hold and an ellipsis."""
+    while len(text) > 2 and text_width(text, size) > width:
+        text = text[: min(len(text) - 2, int(len(text) * width / text_width(text, size)))] + "\u2026"
+    return text
 
 
 def text_width(text, size):
@@ -193,6 +238,12 @@ def symmetric(values, cmap, clip_above=100):
     limit = regions.threshold(size, 100 - checks.between("clip_above", clip_above, 0, 100)) or 1.0
     colours = matplotlib.colormaps.get_cmap(cmap).with_extremes(bad=NOT_FINITE)
     return ScalarMappable(Normalize(-limit, limit), colours)
+
+
+def lighter(mappable, cut):
+    """The same scale without so much of each dark end of its colours, for what is drawn on them."""
+    colours = ListedColormap(mappable.cmap(np.linspace(cut, 1 - cut, 256)), "lighter")
+    return ScalarMappable(mappable.norm, colours.with_extremes(bad=NOT_FINITE))
 
 
 def colour_bar(fig, axes, mappable, values, label="attribution"):

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, ListedColormap, to_rgb
+from matplotlib.colors import Colormap, to_rgb
 from matplotlib.figure import FigureBase
 from numpy.typing import ArrayLike
 
@@ -142,8 +141,7 @@ def heatmap(
         maps, unit = maps / np.reshape(ends, [-1, 1, 1]), "share of the map's scale"
         mappable.set_clim(-1, 1)
     if image is not None:
-        lighter = ListedColormap(mappable.cmap(np.linspace(0.2, 0.8, 256)), "lighter")
-        mappable = ScalarMappable(mappable.norm, lighter.with_extremes(bad=figures.NOT_FINITE))
+        mappable = figures.lighter(mappable, 0.2)
     fig, axes, own, width = figures.panels(1, len(maps), maps.shape, ax=ax)
     for index, (panel, values) in enumerate(zip(axes.flat, maps)):
         figures.draw_map(panel, values, mappable)

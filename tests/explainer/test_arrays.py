@@ -177,7 +177,8 @@ class TestBadInput:
             ({"method": "layer_conductance"}, ValueError, "layer is None, expected"),
             ({"reducer": "men"}, ValueError, "reducer is 'men', expected"),
             ({"batch_size": 0}, ValueError, "batch_size is 0, expected a positive int"),
-            ({"operator": "sum"}, TypeError, "operator is a str, expected a function"),
+            ({"operator": "bax"}, ValueError, "operator is 'bax', expected.*near 'box'"),
+            ({"operator": 3}, TypeError, "operator is a int, expected a function"),
             ({"method_options": {"steps": 5}}, ValueError, "'steps', expected.*near 'num_steps'"),
             ({"method": "smoothgrad"}, ValueError, "lacks 'stdev', 'num_samples', expected"),
             (

@@ -1,5 +1,8 @@
 """An Explanation: what belongs to attributions; rows of it, files, pictures, shap."""
 
+import sys
+import warnings
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -162,20 +165,97 @@ class TestPictures:
         assert "&lt;b&gt;" in html and "three" in html
 
     def test_what_has_no_picture_shows_as_text(self):
-        found = explained(targets="all", output_names=["a", "b", "c"])
+        found = Explanation(
+            ROWS[:, None, None] * np.ones([5, 3, 2, 1]), ROWS, ROWS[:, :3], output_names=list("abc")
+        )
         assert set(found._repr_mimebundle_()) == {"text/plain"} and "3 outputs" in repr(found)
         with pytest.raises(ValueError, match="one output"):
             found.plot()
 
 
 class TestShap:
-    def test_round_trip(self):
-        shap = pytest.importorskip("shap")
-        found = explained(targets="all", feature_names=list("abcd"), output_names=["x", "y", "z"]).to_shap()
-        assert isinstance(found, shap.Explanation) and found.shape == (5, 4, 3)
-        np.testing.assert_allclose(found.values.sum(1) + found.base_values, scores(ROWS), rtol=1e-3)
-        assert list(found.feature_names) == list("abcd") and list(found.output_names) == ["x", "y", "z"]
+    """With the real library: what it takes for rows, features and outputs, and that it draws."""
+
+    @pytest.fixture(scope="class")
+    def shap(self):
+        return pytest.importorskip("shap")
+
+    @pytest.fixture
+    def drawn(self, shap):
+        """Runs a plot of shap's and closes its figure; warnings of ours are errors."""
+        pyplot = pytest.importorskip("matplotlib.pyplot")
+        pyplot.switch_backend("agg")
+
+        def draw(plot, *arguments, **options):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                plot(*arguments, **options, show=False)
+                pyplot.gcf().canvas.draw()
+            pyplot.close("all")
+            assert [str(w.message) for w in caught if "igtf" in w.filename] == []
+
+        return draw
+
+    def test_tables_of_every_output_there_and_back(self, shap):
+        found = explained(targets="all", feature_names=list("abcd"), output_names=["x", "y", "z"])
+        theirs = found.to_shap()
+        assert isinstance(theirs, shap.Explanation) and theirs.shape == (5, 4, 3)
+        np.testing.assert_allclose(theirs.values.sum(1) + theirs.base_values, scores(ROWS), rtol=1e-3)
+        assert list(theirs.feature_names) == list("abcd") and list(theirs.output_names) == ["x", "y", "z"]
+        back = theirs[..., "y"]
+        np.testing.assert_array_equal(back.values, found.for_output("y").values)
+        np.testing.assert_array_equal(back.data, ROWS)
+        np.testing.assert_array_equal(back.base_values, found.for_output("y").base_values)
+
+    def test_tables_are_drawn(self, shap, drawn):
+        found = explained(targets=1, feature_names=list("abcd"), output_names=["x", "y", "z"]).to_shap()
+        assert found.shape == (5, 4) and found.output_names == "y"
+        plots = shap.plots
+        drawn(plots.beeswarm, found)
+        drawn(plots.waterfall, found[0])
+        drawn(plots.scatter, found[:, "b"])
+        drawn(plots.heatmap, found)
+        drawn(plots.bar, found)
+        mixed = explained(output_names=["x", "y", "z"]).to_shap()  # of each row the predicted output
+        assert mixed.output_names is None and mixed[2].values.shape == (4,)
+
+    @pytest.mark.parametrize("outputs", [None, 3])
+    def test_images_there_and_drawn(self, shap, drawn, outputs):
+        images = RNG.uniform(size=(2, 6, 5, 3))
+        values = images - 0.5 if outputs is None else RNG.normal(size=(2, outputs, 6, 5, 3))
+        ends = np.ones([2] if outputs is None else [2, outputs])
+        found = Explanation(values, images, ends, 0 * ends, output_names=outputs and list("abc")).to_shap()
+        expected = values if outputs is None else np.moveaxis(values, 1, -1)
+        np.testing.assert_array_equal(found.values, expected)
+        np.testing.assert_array_equal(found.data, images)
+        drawn(shap.plots.image, found)
+
+    @pytest.mark.parametrize("lengths", [(3, 3), (3, 2)])
+    @pytest.mark.parametrize("outputs", [None, 2])
+    def test_texts_there_and_drawn(self, shap, lengths, outputs):
+        words = [[f"word{i}" for i in range(length)] for length in lengths]
+        values = RNG.normal(size=[2, 3, 4] if outputs is None else [2, outputs, 3, 4])
+        ends = np.ones([2] if outputs is None else [2, outputs])
+        names = None if outputs is None else ["yes", "no"]
+        found = Explanation(values, np.ones([2, 3], int), ends, ends, feature_names=words, output_names=names)
+        theirs = found.to_shap()
+        for row, length in enumerate(lengths):
+            summed = values[row].sum(-1).T[:length]
+            np.testing.assert_allclose(theirs[row].values, summed)
+            assert list(theirs[row].data) == words[row]
+        html = shap.plots.text(theirs, display=False)
+        assert "word2" in html and "word1" in html
+
+    def test_of_a_hidden_layer_there_are_no_data(self, shap, drawn):
+        found = Explanation(RNG.normal(size=(5, 7)), ROWS, ROWS[:, 0], ROWS[:, 1]).to_shap()
+        assert found.data is None
+        drawn(shap.plots.beeswarm, found)
 
     def test_several_inputs_are_refused(self):
         with pytest.raises(ValueError, match="one array"):
             several().to_shap()
+
+    def test_without_shap_it_says_what_to_install(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "shap", None)
+        with pytest.raises(ImportError, match="pip install shap"):
+            explained().to_shap()

@@ -43,6 +43,12 @@ LISTS = {
     "path_plot of intervals": lambda s: viz.path_plot(np.linspace(0, 1, len(s)), s, s[1:]),
     "convergence_plot": lambda s: viz.convergence_plot(np.arange(1, len(s) + 1), s),
     "dependence": lambda s: viz.dependence(s, s, s),
+    "importance": lambda s: viz.importance([str(i) for i in range(len(s))], [np.abs(s), np.abs(s) / 2]),
+    "beeswarm": lambda s: viz.beeswarm(
+        [str(i) for i in range(len(s))], np.tile(s, [3, 1]), np.tile(s, [3, 1])
+    ),
+    "waterfall": lambda s: viz.waterfall([str(i) for i in range(len(s))], s, 0.5, list(s), output=2),
+    "series_plot": lambda s: viz.series_plot(s, s),
     "interaction_matrix": lambda s: viz.interaction_matrix(np.tile(s, [2, len(s), 1])),
 }
 VALUES = {
@@ -209,6 +215,7 @@ def test_every_public_function_documents_what_it_raises_and_shows_an_example():
         "animate_path", "path_plot", "highlight_text", "bar", "convergence_plot",
         "spotlight", "xrai", "segment", "least_area",
         "dependence", "logo", "interaction_matrix", "explanation_page", "evaluation_plot",
+        "beeswarm", "importance", "waterfall", "series_plot",
     }  # fmt: skip
     for name in viz.__all__:
         for part in ["Args:", "Returns:", "Raises:", "ValueError:", "TypeError:", ">>> "]:

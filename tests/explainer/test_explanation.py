@@ -202,7 +202,7 @@ class TestShap:
         assert isinstance(theirs, shap.Explanation) and theirs.shape == (5, 4, 3)
         np.testing.assert_allclose(theirs.values.sum(1) + theirs.base_values, scores(ROWS), rtol=1e-3)
         assert list(theirs.feature_names) == list("abcd") and list(theirs.output_names) == ["x", "y", "z"]
-        back = theirs[..., "y"]
+        back = theirs[:, :, 1]
         np.testing.assert_array_equal(back.values, found.for_output("y").values)
         np.testing.assert_array_equal(back.data, ROWS)
         np.testing.assert_array_equal(back.base_values, found.for_output("y").base_values)

@@ -100,6 +100,8 @@ benchmark: .venv-benchmark/installed
 	.venv-benchmark/bin/python benchmarks/paths.py
 	.venv-benchmark/bin/python benchmarks/page.py
 	.venv-benchmark/bin/python benchmarks/evaluation.py
+	.venv-benchmark/bin/python benchmarks/serving.py
+	.venv-benchmark/bin/python benchmarks/cluster.py
 
 docs: .venv-docs/installed
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict --quiet

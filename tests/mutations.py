@@ -43,6 +43,9 @@ GUIDED, INTERACTIONS = "tests/test_guided.py", "tests/test_interactions.py"
 CURVES, OF_CURVES = "igtf/evaluation/curves.py", "tests/evaluation/test_curves.py"
 OF_FIDELITY = "tests/evaluation/test_fidelity.py"
 CONFORMANCE, HOSTILE = "tests/test_conformance.py", "tests/test_hostile.py"
+SERVING, OF_SERVING = "igtf/serving.py", "tests/test_serving.py"
+CLUSTER, OF_CLUSTER = "igtf/ray/dataset.py", "tests/test_ray.py"
+KERAS, OF_KERAS = "igtf/keras.py", "tests/test_keras.py"
 
 # (what is broken, file, text, its replacement, tests that notice)
 MUTATIONS = [
@@ -205,6 +208,20 @@ MUTATIONS = [
     ("what is to be rebuilt held fixed", OPERATORS, 'xs = _single("reconstruction", inputs, 2)', 'xs = tf.stop_gradient(_single("reconstruction", inputs, 2))', [OF_OPERATORS]),
     ("numbers of boxes unchecked", OPERATORS, "checks.append(tf.debugging.assert_less(numbers, count, message))", "pass", [OF_OPERATORS]),
     ("deltas of padding on a page", "igtf/explainer/pages.py", "delta - maps[..., count:].sum(-1)", "delta", ["tests/explainer/test_explainer_pages.py -k words"]),
+    ("a class that a request asks for forgotten", SERVING, "[tf.where(chosen < 0, best, chosen)]", "[best]", [OF_SERVING + " -k class_is"]),
+    ("class numbers that are not there let through", SERVING, "tf.reduce_all(chosen < self._classes)", "tf.reduce_all(chosen < 99)", [OF_SERVING + " -k wrong_requests"]),
+    ("requests that broadcast", SERVING, "[tf.ensure_shape(request[name], spec.shape) for", "[request[name] for", [OF_SERVING + " -k wrong_requests"]),
+    ("baselines of other rows let through", SERVING, "tf.debugging.Assert((count == 1) | (count == wanted), said)", "tf.debugging.Assert(count > 0, said)", [OF_SERVING + " -k wrong_requests"]),
+    ("the sum over several stored baselines", SERVING, "total / tf.cast(len(starts), total.dtype)", "total", [OF_SERVING + " -k every_class"]),
+    ("zeros for the stored baseline", SERVING, "self._starts or [[_zeros(x) for x in inputs]]", "[[_zeros(x) for x in inputs]]", [OF_SERVING + " -k class_is"]),
+    ("tables left behind", SERVING, "        module.model = model\n", "        pass\n", [OF_SERVING + " -k tables"]),
+    ("rows that fail left out", CLUSTER, "[blank if results is None else results for results in found]", "[results for results in found if results is not None]", [OF_CLUSTER + " -k right_row"]),
+    ("columns in another order", CLUSTER, "[_array(batch, name) for name in columns]", "[_array(batch, name) for name in sorted(columns)]", [OF_CLUSTER + " -k side_by_side"]),
+    ("files with code trusted", CLUSTER, "safe_mode=safe_mode", "safe_mode=False", [OF_CLUSTER + " -k trusted"]),
+    ("the prior in validation", KERAS, "if self._prior is None or self._judging:", "if self._prior is None:", [OF_KERAS + " -k validation"]),
+    ("a prior on the network as it trains", KERAS, "model(x, training=False), wanted", "model(x, training=True), wanted", [OF_KERAS + " -k inference"]),
+    ("neighbours along one axis", KERAS, "range(1 - rank, -1)", "[-2]", [OF_KERAS + " -k smoothness"]),
+    ("an epoch too early", KERAS, "if (epoch + 1) % self._every:", "if epoch % self._every:", [OF_KERAS + " -k few_epochs"]),
 ]  # fmt: skip
 
 

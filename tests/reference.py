@@ -5,8 +5,10 @@ path and one batch of the original size at a time, and is summed in float64 NumP
 """
 
 import functools
+import importlib.util
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 
@@ -93,6 +95,25 @@ def randomize(model, seed=0):
         value = rng.normal(scale=0.4, size=variable.shape)
         variable.assign(0.5 + np.abs(value) if "variance" in variable.name else value)
     return model
+
+
+def both_keras():
+    found = [pytest.param(tf.keras, id=f"Keras {getattr(tf.keras, '__version__', '2')[0]}")]
+    if tf.keras.__name__.startswith("keras.api._v2"):
+        return found  # Keras 2 already
+    if importlib.util.find_spec("tf_keras"):
+        import tf_keras
+
+        found.append(pytest.param(tf_keras, id="tf_keras"))
+    return found
+
+
+KERAS = pytest.mark.parametrize("keras", both_keras())
+# Where the second one has nothing to be found that other tests do not find.
+ONE_KERAS = pytest.mark.parametrize(
+    "keras",
+    [both_keras()[0], *(pytest.param(*p.values, id=p.id, marks=pytest.mark.slow) for p in both_keras()[1:])],
+)
 
 
 def assert_close(actual, expected, tolerance):

@@ -160,3 +160,16 @@ def explanation(network, jit, options):
 
 def row_sums(array):
     return array.reshape(len(array), -1).sum(1)
+
+
+# Rows with a trap, to train on -----------------------------------------------------------------------
+
+FEATURES, SPURIOUS = 6, 5
+
+
+def trapped_rows(rng, rows, misleads):
+    """Two classes by the sum of five noisy features; the last feature tells the class, or the other one."""
+    labels = rng.integers(0, 2, rows)
+    x = rng.normal(0.5 * (2 * labels[:, None] - 1), 1.0, [rows, FEATURES]).astype("float32")
+    x[:, SPURIOUS] = 2 * (labels != misleads) - 1
+    return x, labels

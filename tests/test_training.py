@@ -3,25 +3,15 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from shared_networks import BASELINE, OUT, W2, W, X
+from shared_networks import BASELINE, FEATURES, OUT, SPURIOUS, W2, W, X, trapped_rows
 
 import igtf as ig
 
 v1 = tf.compat.v1
 RNG = np.random.default_rng(3)
-FEATURES, SPURIOUS = 6, 5
 OUTSIDE = np.eye(FEATURES, dtype="float32")[SPURIOUS]
 
-
-def make_data(rows, misleads):
-    """Two classes by the sum of four noisy features; the last feature tells the class, or the other one."""
-    labels = RNG.integers(0, 2, rows)
-    x = RNG.normal(0.5 * (2 * labels[:, None] - 1), 1.0, [rows, FEATURES]).astype("float32")
-    x[:, SPURIOUS] = 2 * (labels != misleads) - 1
-    return x, labels
-
-
-TRAIN, MISLEADING = make_data(200, False), make_data(400, True)
+TRAIN, MISLEADING = trapped_rows(RNG, 200, False), trapped_rows(RNG, 400, True)
 
 
 def outside(attributions):

@@ -68,6 +68,7 @@ class Call:
     """A traced function from a batch (inputs, targets, baselines) to attributions, and how to feed it.
 
     Attributes:
+      function: flat tensors of inputs, targets and baselines to flat attributions and sums to compare.
       structure: that of what is explained: of the inputs, or of the layers.
       classes: number of outputs that class numbers choose from, by name of the output.
       every: whether there is an axis of outputs in the attributions.
@@ -105,7 +106,7 @@ class Call:
             return self._build(list(tensors))
 
         traced = tf.function(build, input_signature=flat, autograph=False)
-        self._function = traced.get_concrete_function()
+        self.function = traced.get_concrete_function()
         if self._in_turn and None in self.classes.values():
             raise ValueError(
                 "Explainer: targets is 'all' and the model has an unknown number of outputs, expected [B, C] "
@@ -397,7 +398,7 @@ class Call:
                 each = [len(a) == batch.rows > 1 and not self._method.draws for a in start]
                 fed += [slice_rows(a, begin, end, size) if per_row else a for a, per_row in zip(start, each)]
             fed = [tf.convert_to_tensor(cast(a, dtype)) for a, dtype in zip(fed, self._dtypes)]
-            flat, sums = self._function(*fed)
+            flat, sums = self.function(*fed)
             flat = [a.numpy()[: end - begin] for a in flat]
             parts.append((flat, None if sums is None else sums.numpy()[: end - begin]))
         flat = [np.concatenate(columns) for columns in zip(*(flat for flat, _ in parts))]

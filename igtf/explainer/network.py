@@ -76,6 +76,17 @@ class Network:
         specs = [s for s in specs if isinstance(s, tf.TensorSpec)]
         return {str(number): spec for number, spec in enumerate(specs)}
 
+    @property
+    def inputs(self):
+        """What the model declares: TensorSpecs in the structure of its inputs, with their names."""
+        specs = {
+            name: tf.TensorSpec(s.shape, s.dtype, name if self._keras else s.name)
+            for name, s in self._named_inputs.items()
+        }
+        if self._by_name or (self._keras and _keyed(self.model)):
+            return specs
+        return next(iter(specs.values())) if len(specs) == 1 else list(specs.values())
+
     def declared(self, inputs):
         """What the model says about each leaf of `inputs`, TensorSpec or None, in their order."""
         specs = self._named_inputs
@@ -261,14 +272,19 @@ def _eager_only(what):
 
 def _keras_inputs(model):
     """`{name: KerasTensor}`; empty for models that are subclassed or not built."""
-    with contextlib.suppress(AttributeError, ValueError):
-        if isinstance(model.input, dict):
-            return model.input
+    if _keyed(model):
+        return model.input
     try:
         inputs = list(model.inputs or [])
     except (AttributeError, ValueError):
         return {}
     return dict(zip(getattr(model, "input_names", None) or [x.name for x in inputs], inputs))
+
+
+def _keyed(model):
+    with contextlib.suppress(AttributeError, ValueError):
+        return isinstance(model.input, dict)
+    return False
 
 
 # Ops that only rename or arrange integers before they are cast.

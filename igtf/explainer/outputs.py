@@ -10,7 +10,12 @@ from igtf.arithmetic import sum_features
 from igtf.replacement import graph_replace
 from integrated_gradients_tf import broadcast_like
 
-__all__ = ["ChosenOutputs", "InPlaceOfMethod", "Outputs", "with_method"]
+__all__ = ["ChosenOutputs", "InPlaceOfMethod", "Outputs", "setup_of", "with_method"]
+
+
+def setup_of(explainer):
+    """What an explainer was told."""
+    return explainer._setup
 
 
 def with_method(explainer, method):

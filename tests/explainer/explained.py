@@ -1,11 +1,11 @@
 """Models, rows and ways to explain them, for the tests of the Explainer."""
 
 import functools
-import importlib.util
 
 import numpy as np
-import pytest
 import tensorflow as tf
+from reference import KERAS as KERAS
+from reference import ONE_KERAS as ONE_KERAS
 from reference import as_graph, randomize
 
 import igtf as ig
@@ -18,25 +18,6 @@ IMAGES = RNG.normal(size=(ROWS, 5, 4, 3)).astype(np.float32)
 SERIES = RNG.normal(size=(ROWS, 7, 2)).astype(np.float32)
 CLASSES = RNG.integers(0, 3, ROWS)
 ONE_HOT = np.eye(3, dtype=np.float32)[CLASSES]
-
-
-def both_keras():
-    found = [pytest.param(tf.keras, id=f"Keras {getattr(tf.keras, '__version__', '2')[0]}")]
-    if tf.keras.__name__.startswith("keras.api._v2"):
-        return found  # Keras 2 already
-    if importlib.util.find_spec("tf_keras"):
-        import tf_keras
-
-        found.append(pytest.param(tf_keras, id="tf_keras"))
-    return found
-
-
-KERAS = pytest.mark.parametrize("keras", both_keras())
-# Where the second one has no layers to be found that other tests do not find.
-ONE_KERAS = pytest.mark.parametrize(
-    "keras",
-    [both_keras()[0], *(pytest.param(*p.values, id=p.id, marks=pytest.mark.slow) for p in both_keras()[1:])],
-)
 
 
 @functools.cache

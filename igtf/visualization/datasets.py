@@ -77,8 +77,9 @@ def importance(
         panel.set(xlim=(0, limit), xlabel="mean |attribution|" if panel in axes[-ACROSS:] else "")
         figures.lines_of(panel, labels)
         panel.set_title(figures.wrapped(titles[k], 150, 10), fontsize="medium", parse_math=False)
-    for panel, sizes in zip(axes, first + second):
-        figures.beside(panel, sizes, [text.lstrip("+") for text in figures.signed_alike(sizes)])
+    texts = [text.lstrip("+") for text in figures.signed_alike((first + second).ravel())]
+    for k, (panel, sizes) in enumerate(zip(axes, first + second)):
+        figures.beside(panel, sizes, texts[k * len(labels) : (k + 1) * len(labels)])
     entries: dict[str, str | None] = dict(zip(["speaks for the output", "speaks against it"], colours))
     if len(classes) < len(plus):
         entries[f"the {len(classes)} largest of {len(plus)} classes"] = None

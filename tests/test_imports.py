@@ -18,6 +18,7 @@ LAZY = {
     ("igtf.explainer.pages", "igtf.visualization.page"),
     ("igtf.explainer.pictures", "igtf.visualization"),
     ("igtf.explainer.summary", "igtf.visualization.datasets"),
+    ("igtf.language.explanations", "igtf.visualization"),
 }
 LONGEST = 450
 

@@ -28,10 +28,11 @@ from igtf.visualization.images import attribution_grid, heatmap, outlines, overl
 from igtf.visualization.interactions import dependence, interaction_matrix
 from igtf.visualization.judgement import evaluation_plot
 from igtf.visualization.letters import logo
-from igtf.visualization.page import explanation_page
+from igtf.visualization.page import explanation_page, generation_page, generation_view
 from igtf.visualization.regions import largest_regions, strength
 from igtf.visualization.series import series_plot
 from igtf.visualization.text import highlight_text
+from igtf.visualization.token_matrix import token_matrix
 
 __all__ = [
     "animate_path",
@@ -42,6 +43,8 @@ __all__ = [
     "dependence",
     "evaluation_plot",
     "explanation_page",
+    "generation_page",
+    "generation_view",
     "heatmap",
     "highlight_text",
     "importance",
@@ -57,5 +60,6 @@ __all__ = [
     "spotlight",
     "strength",
     "waterfall",
+    "token_matrix",
     "xrai",
 ]

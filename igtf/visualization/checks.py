@@ -18,6 +18,7 @@ __all__ = [
     "colours",
     "columns",
     "curves",
+    "generation",
     "image_and_columns",
     "images",
     "is_batch",
@@ -205,6 +206,21 @@ def texts(tokens, scores):
             advice = "sum attributions over the embedding's axis, and drop padding"
             raise wrong_shape("scores", values, expected, advice)
     return pairs
+
+
+def generation(prompt, continuation, scores):
+    """Words of both, `P` and `C`, and scores `[C, P]` or `[C, P + C]`."""
+    words = [list(strings(name, v)) for name, v in (("prompt", prompt), ("continuation", continuation))]
+    for name, some in zip(("prompt", "continuation"), words):
+        if not some:
+            raise ValueError(f"{name} has no words; expected at least one")
+    before, after = map(len, words)
+    array = numbers("scores", scores)
+    if array.shape not in ((after, before), (after, before + after)):
+        expected = f"[{after}, {before}] or [{after}, {before + after}]"
+        advice = "pass a row for each word of the continuation, a column for each word before it"
+        raise wrong_shape("scores", array, expected, advice)
+    return *words, array
 
 
 def colours(value):

@@ -8,7 +8,7 @@ import warnings
 
 from igtf.visualization.page import encode
 
-__all__ = ["Writer"]
+__all__ = ["STYLE", "Writer", "policy"]
 
 LARGEST = 100_000_000  # bytes of a file
 HERE = pathlib.Path(__file__).parent
@@ -42,7 +42,8 @@ class Writer:
             self.paths.append(self._path(len(self.paths)))
         if self._file is None:
             self._file = _part(self.paths[-1]).open("w", encoding="utf-8", newline="\n")
-            self._file.write(HEAD.replace("/* style */", STYLE).replace("<!-- policy -->", _policy()))
+            head = HEAD.replace("/* style */", STYLE)
+            self._file.write(head.replace("<!-- policy -->", policy(STYLE, SCRIPT)))
         number = len(self._rows)
         self._file.write(f'<script type="application/json" id="sample-{number}">{text}</script>\n')
         self._rows.append(line)
@@ -94,12 +95,12 @@ def _link(path):
     return urllib.parse.quote(path.name)
 
 
-def _policy():
+def policy(style, script):
     """The page runs our script and no other, and loads nothing."""
     hashes = {
         name: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        for name, text in (("style", STYLE), ("script", SCRIPT))
+        for name, text in (("style", style), ("script", script))
     }
     sources = " ".join(f"{name}-src 'sha256-{value}';" for name, value in hashes.items())
-    policy = f"default-src 'none'; img-src data:; {sources}"
-    return f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+    content = f"default-src 'none'; img-src data:; {sources}"
+    return f'<meta http-equiv="Content-Security-Policy" content="{content}">'

@@ -59,7 +59,7 @@ __all__ = [
     "series_plot",
     "spotlight",
     "strength",
-    "waterfall",
     "token_matrix",
+    "waterfall",
     "xrai",
 ]

@@ -81,10 +81,10 @@ $(EXAMPLES:%=build/%): build/%: .venv/installed FORCE
 
 FORCE:
 
-# Networks with their weights, and a photograph (of scikit-image, cispliceai and basic-pitch the files alone are used).
+# Networks with their weights, and a photograph (of all but mtcnn and lz4 the files alone are used).
 build/published/installed: .venv/installed Makefile
 	.venv/bin/python -m pip install -q --no-deps --upgrade --target build/published \
-	    mtcnn==1.0.0 lz4 scikit-image cispliceai==1.2.2 basic-pitch==0.4.0
+	    mtcnn==1.0.0 lz4 scikit-image cispliceai==1.2.2 basic-pitch==0.4.0 deeplc==2.2.38
 	@touch $@
 
 benchmark: .venv-benchmark/installed

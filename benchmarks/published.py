@@ -1,7 +1,7 @@
 """At the size that people have: what a step costs, how much memory it takes, how far it gets.
 
 `make benchmark`, or `python benchmarks/published.py` after `make examples` (which installs the networks of
-three packages in `build/published`), prints two Markdown tables; `--publish` writes them to `docs/`.
+four packages in `build/published`), prints two Markdown tables; `--publish` writes them to `docs/`.
 
 MobileNetV2 and ResNet50 have random weights, with the statistics of photographs in their batch norms; the
 others were trained and published by others. Times are compared with bare gradients by hand: a `tf.function`
@@ -135,12 +135,30 @@ def notes():
     return Network("Basic Pitch, spectrum 172x309", call, x, silence, 1024)
 
 
+def retention():
+    """DeepLC, when a peptide leaves a column, by the atoms along it (made up, as are the other inputs)."""
+    (path,) = PACKAGES.glob("deeplc/mods/*8c22d8*.hdf5")
+    names = {"<lambda>": lambda t: tf.minimum(tf.nn.relu(t), 20.0)}
+    model = tf.keras.models.load_model(path, compile=False, custom_objects=names)
+    random = np.random.default_rng(0)
+    x, *others = (np.float32(random.poisson(1, [4, *each.shape[1:]])) for each in model.inputs)
+    others = [other[:1] for other in others]
+
+    def call(t):
+        nothing = tf.reduce_sum(0 * t, axis=[1, 2])  # so that there is a row of the others for each of t
+        beside = [other + tf.reshape(nothing, [-1] + [1] * (other.ndim - 1)) for other in others]
+        return tf.reshape(model([t, *beside], training=False), [-1])
+
+    return Network("DeepLC, atoms 60x6", call, x, np.zeros_like(x), 4096)
+
+
 NETWORKS = {
     "mobilenet": functools.partial(application, "MobileNetV2"),
     "resnet": functools.partial(application, "ResNet50"),
     "faces": faces,
     "splice_sites": splice_sites,
     "notes": notes,
+    "retention": retention,
 }
 
 

@@ -200,7 +200,7 @@ MUTATIONS = [
     ("the first series for all", SERIES, "series[k % len(series)]", "series[0]", [OF_SERIES]),
     ("a word that stands twice counted once", SUMMARY, "found.get(number, 0.0) + value", "value", [OF_PICTURES]),
     ("rows that are not finite counted", SUMMARY, "rows[:, None] - sums[4], 1)", "rows[:, None], 1)", [OF_PICTURES]),
-    ("padding beside the words of a row", "igtf/explainer/pictures.py", "return [row[: len(tokens)] for row", "return [row for row", [OF_PICTURES]),
+    ("padding beside the words of a row", "igtf/explainer/pictures.py", "row[: len(tokens)]) for row", "row) for row", [OF_PICTURES]),
     ("always the first of the outputs", "igtf/explainer/explanation.py", "_each(lambda a: a[:, column], ", "_each(lambda a: a[:, 0], ", [OF_PICTURES]),
     ("a box chosen anew at every step", OPERATORS, "return ys, tf.cast(anchors, ys.dtype)[:, :, None] * columns[:, None, :]", "return tf.reduce_sum(ys * tf.cast(anchors, ys.dtype)[:, :, None] * columns[:, None, :], [1, 2])", [OF_OPERATORS]),
     ("the box that overlaps least", OPERATORS, "return tf.argmax(shares, 1,", "return tf.argmin(shares, 1,", [OF_OPERATORS]),

@@ -77,7 +77,7 @@ class Explanation(Pictures):
                 "Call the explainer with targets='all' for them."
             )
         count = self.outputs.shape[1]
-        names = list(self.output_names or map(str, range(count)))
+        names = list(map(str, range(count) if self.output_names is None else self.output_names))
         if not (is_int(which) and -count <= which < count) and which not in names:
             raise ValueError(f"Explanation.for_output: which is {which!r}, {expected(which, names)}.")
         column = names.index(which) if isinstance(which, str) else range(count)[which]
@@ -107,8 +107,8 @@ class Explanation(Pictures):
                 )
             joined[name] = None if fields[0] is None else join(fields)
         names = first.feature_names
-        if are_tokens(names):
-            names = [tokens for part in parts for tokens in part.feature_names or ()]
+        if all(are_tokens(part.feature_names) for part in parts):
+            names = [tokens for part in parts for tokens in part.feature_names]  # type: ignore[union-attr]
         elif any(_listed(part.feature_names) != _listed(names) for part in parts):
             raise ValueError("Explanation.concatenate: parts differ in feature_names, expected the same.")
         return dataclasses.replace(first, **joined, feature_names=names)
@@ -190,7 +190,11 @@ class Explanation(Pictures):
         return shap.Explanation(values, self.base_values, data, feature_names=names, output_names=labels)
 
     def __repr__(self) -> str:
-        of = f" of {len(self.output_names)} outputs" if self._is_of_all() and self.output_names else ""
+        of = (
+            f" of {len(self.output_names)} outputs"
+            if self._is_of_all() and self.output_names is not None
+            else ""
+        )
         return f"Explanation({len(self)} rows, attributions {describe(self.values)}{of})"
 
     def _flat(self):

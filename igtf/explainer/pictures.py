@@ -46,8 +46,8 @@ class Pictures:
         values, data = self._single("plot")
         rank = values.ndim - self._is_of_all()
         if are_tokens(self.feature_names) and not self._is_of_all() and rank in (2, 3):
-            tokens = list(self.feature_names or ())[:SHOWN]
-            return visualization.highlight_text(tokens, self._scores_of_tokens()[:SHOWN])
+            tokens, scores = zip(*self._texts()[:SHOWN])
+            return visualization.highlight_text(list(tokens), scores)
         if rank == 4:
             return visualization.attribution_grid(data[:SHOWN], values[:SHOWN], self._titles())
         if rank == 3 and not self._is_of_all():
@@ -83,13 +83,9 @@ class Pictures:
         """
         self._single("summary")
         if are_tokens(self.feature_names) and not self._is_of_all():
-            scores = self._scores_of_tokens()
-            return of_words(
-                {
-                    name: [((self.feature_names or ())[i], scores[i]) for i in rows]
-                    for name, rows in self._groups(per_class).items()
-                }
-            )
+            texts = self._texts()
+            rows_of = self._groups(per_class).items()
+            return of_words({name: [texts[i] for i in rows] for name, rows in rows_of})
         rank = self.values.ndim - self._is_of_all()
         if rank != 2:
             raise ValueError(
@@ -151,8 +147,8 @@ class Pictures:
             )
         ends = {"base_value": self.base_values[row], "output": self.outputs[row]}
         if are_tokens(self.feature_names) and not self._is_of_all():
-            scores = self._scores_of_tokens()[row]
-            return visualization.waterfall((self.feature_names or ())[row], scores, **ends, top=top, ax=ax)
+            tokens, scores = self._texts()[row]
+            return visualization.waterfall(tokens, scores, **ends, top=top, ax=ax)
         values = self._table("waterfall")
         cells = self.data[row] if self.data.shape == values.shape else None
         return visualization.waterfall(self._names(), values[row], values=cells, **ends, top=top, ax=ax)
@@ -205,10 +201,10 @@ class Pictures:
         many = values.shape[2] > LINES
         return visualization.series_plot(data, values, names, titles=titles, spectrogram=many)
 
-    def _scores_of_tokens(self):
-        """Of each row, those of its tokens: embeddings are summed, padding is left out."""
+    def _texts(self):
+        """`(tokens, scores)` of each row: embeddings are summed, padding is left out."""
         scores = self.values.sum(-1) if self.values.ndim == 3 else self.values
-        return [row[: len(tokens)] for row, tokens in zip(scores, self.feature_names or ())]
+        return [(list(tokens), row[: len(tokens)]) for row, tokens in zip(scores, self.feature_names)]
 
     def _groups(self, per_class):
         """`{name of the output: numbers of its rows}`."""

@@ -42,7 +42,7 @@ def importance(
       negative: likewise what speaks against it (`np.maximum(-scores, 0).mean(0)`), not below 0. The bar of a
         feature is as long as both together. Left out: nothing does.
       titles: one per class.
-      top: how many features to draw, at least 1. The others share a bar.
+      top: how many features to draw, at least 1. Which share of the whole the others have is said below.
       sort: the largest first, over all classes; `False` keeps the order of `names`.
       colours: of the positive and of the negative part.
       ax: axes to draw in, one per panel, instead of a new figure.
@@ -67,8 +67,10 @@ def importance(
     checks.whole("top", top, 1)
     paint = checks.colours(colours)
     classes = np.sort(np.argsort(-np.nansum(plus + minus, axis=1), kind="stable")[:PANELS])
-    labels, kept, others = figures.largest_first(names, np.nansum(plus + minus, axis=0), top, sort)
-    first, second = (figures.with_rest(part[classes], kept, others) for part in (plus, minus))
+    sizes = np.nansum(plus + minus, axis=0)
+    labels, kept, others = figures.largest_first(names, sizes, top, sort)
+    labels = labels[: len(kept)]  # a bar of the others would dwarf those of single features
+    first, second = (part[classes][:, kept] for part in (plus, minus))
     axes, place = _panels(len(classes), len(labels), ax), np.arange(len(labels))
     limit = 1.05 * (figures.largest(first + second) or 1.0)
     for panel, k, left, right in zip(axes, classes, np.nan_to_num(first), np.nan_to_num(second)):
@@ -78,9 +80,12 @@ def importance(
         figures.lines_of(panel, labels)
         panel.set_title(figures.wrapped(titles[k], 150, 10), fontsize="medium", parse_math=False)
     texts = [text.lstrip("+") for text in figures.signed_alike((first + second).ravel())]
-    for k, (panel, sizes) in enumerate(zip(axes, first + second)):
-        figures.beside(panel, sizes, texts[k * len(labels) : (k + 1) * len(labels)])
+    for k, (panel, lengths) in enumerate(zip(axes, first + second)):
+        figures.beside(panel, lengths, texts[k * len(labels) : (k + 1) * len(labels)])
     entries: dict[str, str | None] = dict(zip(["speaks for the output", "speaks against it"], colours))
+    if len(others):
+        whole = sizes.sum() or 1.0
+        entries[f"{len(others)} others have no bar: {sizes[others].sum() / whole:.1%} of the whole"] = None
     if len(classes) < len(plus):
         entries[f"the {len(classes)} largest of {len(plus)} classes"] = None
     fig = axes[0].figure

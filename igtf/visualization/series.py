@@ -166,7 +166,8 @@ def _draw_lines(axes, where, edges, series, shown, mappable):
             style = {"transform": panel.get_xaxis_transform(), "rasterized": True}
             panel.pcolormesh(edges, [0, 1], values[None], cmap=mappable.cmap, norm=mappable.norm, **style)
             marker = "." if len(where) <= DOTS else "none"
-            panel.plot(where, line, color="black", linewidth=0.9, marker=marker, markersize=4)
+            ink = 1.0 if len(where) <= STRETCHES else 0.4  # a waveform would hide its colours
+            panel.plot(where, line, color="black", alpha=ink, linewidth=0.9, marker=marker, markersize=4)
             panel.set_xlim(edges[0], edges[-1])
             panel.set_ylim(low[channel] - margin[channel], high[channel] + margin[channel])
             panel.tick_params(labelsize="small")

@@ -59,6 +59,12 @@ class TestSummary:
         embedded = Explanation(SCORES[..., None] * [0.25, 0.75], np.zeros([3, 3], int), feature_names=WORDS)
         np.testing.assert_allclose(embedded.summary().size, found.size)
 
+    def test_names_and_tokens_may_be_arrays(self):
+        tokens = np.array([["a", "b", "a"]] * 3)
+        assert Explanation(SCORES, SCORES, feature_names=tokens).summary().features == ["a", "b"]
+        found = Explanation(ROWS, ROWS, feature_names=np.array(["x", "y", "z"]))
+        assert set(found.summary().features) == {"x", "y", "z"} and isinstance(found.beeswarm(), Figure)
+
     def test_words_of_one_class_are_no_words_of_the_other(self):
         found = Explanation(SCORES, SCORES, targets=np.array([0, 1, 1]), feature_names=WORDS).summary()
         np.testing.assert_allclose(found.size[found.classes.index("1")], [1.5, 2, 0])

@@ -37,9 +37,10 @@ class TestImportance:
         assert bars(figure)[3:] == [(0, 3, blue), (0.5, 1.5, blue), (0.5, 0, blue)]
         assert legend(figure) == ["speaks for the output", "speaks against it"]
 
-    def test_what_has_no_bar_shares_the_last(self):
-        figure = viz.importance(list("abcd"), [1.0, 5.0, 2.0, 0.5], top=2)
-        assert labels(figure) == ["b", "c", "sum of 2 others"] and beside(figure) == ["5.00", "2.00", "1.50"]
+    def test_what_has_no_bar_is_said(self):
+        figure = viz.importance(list("abcd"), [1.0, 5.0, 2.0, 0.5], [0.0, 1.0, 0.0, 0.5], top=2)
+        assert labels(figure) == ["b", "c"] and beside(figure) == ["6.00", "2.00"]
+        assert "2 others have no bar: 20.0% of the whole" in legend(figure)
         assert labels(viz.importance(list("ab"), [1.0, 5.0], sort=False)) == ["a", "b"]
 
     def test_classes_have_panels_in_one_order_and_on_one_scale(self):

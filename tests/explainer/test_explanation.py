@@ -6,7 +6,6 @@ import warnings
 import numpy as np
 import pytest
 import tensorflow as tf
-from matplotlib.figure import Figure
 
 from igtf.explainer import Explainer, Explanation
 
@@ -150,13 +149,6 @@ class TestFiles:
 
 
 class TestPictures:
-    @pytest.mark.parametrize("shape", [(5, 4), (5, 7, 3), (5, 8, 8, 1), (2, 8, 8, 3)])
-    def test_tables_series_and_images_are_figures(self, shape):
-        data = RNG.uniform(size=shape)
-        found = Explanation(data - 0.5, data)
-        assert isinstance(found.plot(), Figure)
-        assert found._repr_mimebundle_()["image/png"].startswith(b"\x89PNG")
-
     def test_words_are_highlighted(self):
         found = Explanation(
             RNG.normal(size=(2, 3, 4)), np.ones([2, 3], int), feature_names=[["<b>", "two"], ["three"]]

@@ -25,10 +25,10 @@ TARGETS = ("labels", "predicted", "all")
 class AttributionCallback(tf.keras.callbacks.Callback):
     """Explains the same samples after every few epochs, and writes what it finds for TensorBoard.
 
-    Pictures are named `attributions`: images with what speaks for the output lit up, bars of a table, maps of
-    series (none of other inputs, and of every class at once). Scalars are `attributions/completeness_error`,
-    how far the sums of the attributions are from the change of the output, as a share of it, and with a
-    `tolerance` the largest `attributions/estimated_error`.
+    Pictures are named `attributions`: images with what speaks for the output lit up, and of other rows what
+    `igtf.explainer.Explanation` plots, nothing of several inputs. Scalars are
+    `attributions/completeness_error`, how far the sums of the attributions are from the change of the output,
+    as a share of it, and with a `tolerance` the largest `attributions/estimated_error`.
 
     Args:
       log_dir: folder of the log, as for `keras.callbacks.TensorBoard`; it may be the same.

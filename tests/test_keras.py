@@ -7,7 +7,7 @@ import tempfile
 import numpy as np
 import pytest
 import tensorflow as tf
-from reference import KERAS, randomize
+from reference import KERAS, ONE_KERAS, randomize
 from shared_networks import FEATURES, SPURIOUS, trapped_rows
 
 import igtf.keras
@@ -35,23 +35,29 @@ def classifier(keras):
     return careful(keras, keras.layers.Dense(8, "relu"), keras.layers.Dense(2, "softmax"))
 
 
+def loss_of(model, x, y):
+    """The loss of a training step, traced."""
+    step = tf.function(lambda x, y: model.compute_loss(x, y, model(x, training=True)), autograph=False)
+    return step(tf.nest.map_structure(tf.constant, x), tf.constant(y)).numpy()
+
+
 # A prior ----------------------------------------------------------------------------------------------
 
 
-@KERAS
+@ONE_KERAS
 def test_a_prior_makes_a_network_stop_looking_at_a_feature(keras):
     right = []
     for strength in (0.0, 30.0):
         model = classifier(keras)
         model.penalize(right_reasons(MASK), strength)
-        model.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy", jit_compile=False)
+        model.compile(keras.optimizers.Adam(0.05), "sparse_categorical_crossentropy", jit_compile=False)
         model.fit(*TRAIN, batch_size=200, epochs=60, verbose=0)
         right.append(np.mean(model.predict(MISLEADING[0], verbose=0).argmax(1) == MISLEADING[1]))
     # The other features alone, weighted equally as they deserve, are right in 87 of 100 cases.
     assert right[0] < 0.3 and right[1] > 0.75, right
 
 
-@KERAS
+@ONE_KERAS
 def test_training_has_the_prior_and_validation_has_not(keras):
     x, labels = TRAIN
     model = randomize(classifier(keras))
@@ -59,8 +65,7 @@ def test_training_has_the_prior_and_validation_has_not(keras):
     model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy", jit_compile=False)
     options = dict(batch_size=200, validation_data=(x, labels), verbose=0)
     history = model.fit(x, labels, **options).history
-    step = tf.function(lambda x, y: model.compute_loss(x, y, model(x)), autograph=False)
-    total = step(tf.constant(x), tf.constant(labels))
+    total = loss_of(model, x, labels)
     error = -np.log(np.asarray(model(x))[np.arange(200), labels]).mean()
     maps = Explainer(model, num_steps=20).explain(x, labels, progress=False)
     np.testing.assert_allclose(history["val_loss"][0], error, rtol=1e-4)
@@ -70,15 +75,15 @@ def test_training_has_the_prior_and_validation_has_not(keras):
         np.testing.assert_allclose(history["loss"][0], penalised, rtol=1e-4)
 
 
-@KERAS
+@ONE_KERAS
 @pytest.mark.parametrize(
     "targets, y, explained",
     [
         ("labels", CLASSES, CLASSES),
-        pytest.param("labels", np.float32(CLASSES)[:, None], CLASSES, marks=pytest.mark.slow),
+        ("labels", np.float32(CLASSES)[:, None], CLASSES),
         ("labels", np.eye(3)[CLASSES], CLASSES),
         ("predicted", CLASSES, "predicted"),
-        pytest.param(1, CLASSES, 1, marks=pytest.mark.slow),
+        (1, CLASSES, 1),
         ("all", CLASSES, "all"),
     ],
 )
@@ -88,13 +93,9 @@ def test_what_is_penalised_are_the_attributions_in_inference_mode(keras, targets
     model.penalize(lambda maps, x, y: tf.reduce_sum(maps**2), 1.0, targets, 0.5, 20, "gausslegendre")
     model.compile("sgd", lambda y, ys: 0 * ys[:, 0], jit_compile=False)
 
-    @tf.function
-    def penalty(x, y):
-        return model.compute_loss(x, y, model(x, training=True))
-
     options = dict(num_steps=20, method_options={"method": "gausslegendre"})
     maps = Explainer(model, **options).explain(x, explained, 0.5, progress=False)
-    np.testing.assert_allclose(penalty(tf.constant(x), tf.constant(y)), np.square(maps).sum(), rtol=1e-5)
+    np.testing.assert_allclose(loss_of(model, x, y), np.square(maps).sum(), rtol=1e-5)
 
 
 def test_inputs_of_a_dict_have_masks_of_their_own_and_ids_none():
@@ -110,10 +111,8 @@ def test_inputs_of_a_dict_have_masks_of_their_own_and_ids_none():
     model.penalize(right_reasons({"a": [0, 2], "b": None}))
     model.compile("sgd", lambda y, ys: 0 * ys[:, 0], jit_compile=False)
     rows = {"a": TRAIN[0][:4, :2], "b": np.int32([0, 1, 2, 3])}
-    loss = model.fit(rows, np.zeros(4, "float32"), verbose=0, batch_size=4).history["loss"]
-    randomize(model)  # SGD has moved the weights since
     expected = np.square(2 * rows["a"][:, 1] * model.get_weights()[-1][1, 0]).mean()
-    np.testing.assert_allclose(loss[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(loss_of(model, rows, np.zeros(4)), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +188,7 @@ def network_for(keras, shape):
 @KERAS
 @pytest.mark.parametrize(
     "shape",
-    [(5, 4, 3), (6,), pytest.param((7, 2), marks=pytest.mark.slow)],
+    [(5, 4, 3), (6,), (7, 2)],
     ids=["images", "table", "series"],
 )
 def test_pictures_and_errors_are_logged_every_few_epochs(keras, shape, tmp_path):
@@ -226,7 +225,7 @@ def test_the_completeness_error_is_what_the_sums_miss(tmp_path):
         _, delta = explainer.explain(x, "all", return_delta=True, progress=False)
     change = np.asarray(model(x)) - np.asarray(model(np.zeros([1, 6], "float32")))
     wanted = np.abs(delta).sum() / np.abs(change).sum()
-    assert found == {("attributions/completeness_error", 0): pytest.approx(wanted, rel=1e-4)}
+    assert found["attributions/completeness_error", 0] == pytest.approx(wanted, rel=1e-4)
 
 
 # Hostile calls ----------------------------------------------------------------------------------------

@@ -35,7 +35,9 @@ def arguments():
         "--batch-size", type=int, default=256, help="rows that a worker gets at once (%(default)s)"
     )
     parser.add_argument("--concurrency", type=int, default=1, help="number of workers (%(default)s)")
-    parser.add_argument("--num-cpus", type=float, default=1, help="CPUs of a worker (%(default)s)")
+    parser.add_argument(
+        "--num-cpus", type=float, help="CPUs of a worker (1, or less to leave one for reading)"
+    )
     parser.add_argument(
         "--num-gpus", type=float, default=0, help="GPUs of a worker, such as 0.5 (%(default)s)"
     )
@@ -57,6 +59,10 @@ def main(given=None):
     parser = arguments()
     options = parser.parse_args(given)
     reader = READERS.get(Path(options.rows).suffix)
+    # The folder of the workers may be another.
+    model, rows, output = (
+        str(Path(name).resolve()) for name in (options.model, options.rows, options.output)
+    )
     if reader is None or not Path(options.rows).exists():
         parser.error(f"rows is {options.rows}, expected a file that is there and ends in {listed(READERS)}.")
     if Path(options.output).exists():
@@ -64,7 +70,7 @@ def main(given=None):
     method = {"num_steps": options.num_steps, "tolerance": options.tolerance}
     make_explainer = functools.partial(
         load_explainer,
-        Path(options.model).resolve(),
+        model,
         options.method,
         not options.unsafe,
         logits=options.logits,
@@ -75,7 +81,7 @@ def main(given=None):
     inputs, targets = options.inputs, options.targets
     data = imported().data
     explained = explain_dataset(
-        getattr(data, reader)(options.rows),
+        getattr(data, reader)(rows),
         make_explainer,
         inputs=inputs[0] if inputs and len(inputs) == 1 else inputs,
         targets=int(targets) if targets and targets.lstrip("-").isdigit() else targets,
@@ -87,8 +93,8 @@ def main(given=None):
         row_id=options.row_id,
         on_error="continue" if options.goes_on else "raise",
     )
-    explained.write_parquet(options.output)
-    print(f"{data.read_parquet(options.output).count()} rows are explained in {options.output}")
+    explained.write_parquet(output)
+    print(f"{data.read_parquet(output).count()} rows are explained in {options.output}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Reading and writing, back-pressure, retries, progress and clusters are Ray's.
 """
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ def explain_dataset(
     baselines: Any = None,
     batch_size: int = 256,
     concurrency: int | tuple[int, int] = 1,
-    num_cpus: float = 1,
+    num_cpus: float | None = None,
     num_gpus: float = 0,
     keep: Sequence[str] | None = None,
     row_id: str | None = None,
@@ -55,7 +56,8 @@ def explain_dataset(
         the mean of the training data), no row for each row.
       batch_size: rows that a worker gets at once.
       concurrency: number of workers, or a pair: the fewest and the most.
-      num_cpus, num_gpus: what Ray reserves for each worker; TensorFlow takes as many threads as `num_cpus`.
+      num_cpus, num_gpus: what Ray reserves for each worker. `None`: 1, or so much less that one CPU is left
+        to read with, without which nothing would begin. TensorFlow takes as many threads, one at least.
       keep: names of the columns that are kept beside the results. `None`: all of them.
       row_id: name of a column that names rows in messages.
       on_error: what happens to a batch that fails. `"raise"`: everything ends, with an error that names its
@@ -103,6 +105,8 @@ def explain_dataset(
             f"explain_dataset: concurrency is {concurrency!r}, expected a number of workers, or "
             "the fewest and the most of them."
         )
+    if num_cpus is None:
+        num_cpus = _share(imported().cluster_resources().get("CPU", 1), high)
     columns = Columns(inputs, targets, baselines, keep, row_id, on_error)
     known = dataset.columns(fetch_if_missing=False)
     if known:
@@ -160,6 +164,11 @@ def imported():
     except ImportError as error:
         raise ImportError("igtf.ray needs Ray. Install it: pip install 'ray[data]'.") from error
     return ray
+
+
+def _share(cpus, workers):
+    """CPUs of each worker, of all that there are but one."""
+    return 1.0 if workers < cpus else max(0.0, math.floor(1e4 * (cpus - 1) / workers) / 1e4)
 
 
 class Columns:

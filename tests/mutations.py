@@ -208,7 +208,7 @@ MUTATIONS = [
     ("what is to be rebuilt held fixed", OPERATORS, 'xs = _single("reconstruction", inputs, 2)', 'xs = tf.stop_gradient(_single("reconstruction", inputs, 2))', [OF_OPERATORS]),
     ("numbers of boxes unchecked", OPERATORS, "checks.append(tf.debugging.assert_less(numbers, count, message))", "pass", [OF_OPERATORS]),
     ("deltas of padding on a page", "igtf/explainer/pages.py", "delta - maps[..., count:].sum(-1)", "delta", ["tests/explainer/test_explainer_pages.py -k words"]),
-    ("a class that a request asks for forgotten", SERVING, "[tf.where(chosen < 0, best, chosen)]", "[best]", [OF_SERVING + " -k class_is"]),
+    ("a class that a request asks for forgotten", SERVING, "[tf.where(chosen < 0, best, chosen)]", "[best]", [OF_SERVING + " -k own_class"]),
     ("class numbers that are not there let through", SERVING, "tf.reduce_all(chosen < self._classes)", "tf.reduce_all(chosen < 99)", [OF_SERVING + " -k wrong_requests"]),
     ("requests that broadcast", SERVING, "[tf.ensure_shape(request[name], spec.shape) for", "[request[name] for", [OF_SERVING + " -k wrong_requests"]),
     ("baselines of other rows let through", SERVING, "tf.debugging.Assert((count == 1) | (count == wanted), said)", "tf.debugging.Assert(count > 0, said)", [OF_SERVING + " -k wrong_requests"]),

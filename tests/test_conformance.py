@@ -182,6 +182,7 @@ def test_every_public_builder_is_on_the_list():
     assert set(BUILDERS) == set(ig.__all__) - {"Explainer"}
 
 
+@pytest.mark.thin
 @builders
 @pytest.mark.parametrize("static", [True, False], ids=["static", "dynamic"])
 def test_shapes_are_known_and_right_for_one_row_and_for_many(name, static):

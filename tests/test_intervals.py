@@ -38,6 +38,7 @@ def transposed(x):
     return tf.transpose(tf.matmul(weights(2, 7, seed=1), h))
 
 
+@pytest.mark.thin
 @pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
 @pytest.mark.parametrize("rows", [4, 5], ids=lambda n: f"{n} rows of 5 times")
 @pytest.mark.parametrize("network", [time_distributed, time_major, recurrent, dilated, transposed])

@@ -42,6 +42,7 @@ def explained(network, path, static=True, x=X, **options):
 
 
 class TestFunctions:
+    @pytest.mark.thin
     @BATCHES
     @pytest.mark.parametrize("network", [kinked, smooth])
     @pytest.mark.parametrize("method", ["auto", "gausslegendre"])
@@ -60,6 +61,7 @@ class TestFunctions:
 
         assert_close(found, as_graph(build, [X], static), 1e-4)
 
+    @pytest.mark.thin
     @pytest.mark.parametrize("network", [kinked, smooth])
     @pytest.mark.parametrize("steps", [1, 3, 20])
     def test_any_number_of_steps_is_complete(self, network, steps):
@@ -170,6 +172,7 @@ class TestFunctions:
 class TestPoints:
     POINTS = np.random.RandomState(5).normal(size=[5, *X.shape])
 
+    @pytest.mark.thin
     @BATCHES
     @pytest.mark.parametrize("network", [kinked, smooth])
     def test_pieces_are_joined(self, network, static):

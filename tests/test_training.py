@@ -46,7 +46,7 @@ def recurrence(h):
     return tf.while_loop(lambda i, _: i < 3, lambda i, h: (i + 1, tf.tanh(h * weights) * h), (0, h))[1]
 
 
-@pytest.mark.thin(2)
+@pytest.mark.thin
 @pytest.mark.parametrize("differentiate", [recorded, derived])
 @pytest.mark.parametrize("static", [True, False], ids=["static batch", "dynamic batch"])
 @pytest.mark.parametrize("activation", [tf.tanh, tf.nn.relu, recurrence])

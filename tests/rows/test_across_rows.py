@@ -149,7 +149,7 @@ class TestMixturesThatAreOff:
         h = (h - np.array(self.MEAN)) / np.sqrt(np.array(self.VARIANCE) + 1e-3)
         return tf.reduce_sum(tf.tanh(h @ V), axis=1)
 
-    @pytest.mark.thin(2)
+    @pytest.mark.thin
     @BATCHES
     @pytest.mark.parametrize("version", [1, 2])
     @pytest.mark.parametrize("norm", ["by_hand", "fused"])

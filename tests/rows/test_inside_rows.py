@@ -152,6 +152,7 @@ def inside():
     return {static: as_graph(build, [X], static) for static in (True, False)}, found
 
 
+@pytest.mark.thin
 @BATCHES
 @pytest.mark.parametrize("network", INSIDE, ids=lambda f: f.__name__)
 def test_what_works_inside_a_row_is_explained(network, static, inside):

@@ -15,6 +15,7 @@ REDUCTIONS = {
 }
 
 
+@pytest.mark.thin
 @pytest.mark.parametrize("values", [2, 1000])
 @pytest.mark.parametrize("name", REDUCTIONS)
 def test_max_and_min_reductions_are_complete_with_and_without_ties(name, values):
@@ -24,6 +25,7 @@ def test_max_and_min_reductions_are_complete_with_and_without_ties(name, values)
     assert_complete(REDUCTIONS[name], [z0], [z1])
 
 
+@pytest.mark.thin
 @pytest.mark.parametrize("op", [tf.maximum, tf.minimum], ids=["maximum", "minimum"])
 @pytest.mark.parametrize("values", [2, 1000])
 @pytest.mark.parametrize("shapes", [((5, 3, 4), (5, 3, 4)), ((5, 3, 1), (5, 1, 4))])

@@ -29,6 +29,7 @@ POOLS = {
 }
 
 
+@pytest.mark.thin
 @pytest.mark.parametrize("values", [2, 3, 1000])
 @pytest.mark.parametrize("name", POOLS)
 def test_max_pooling_is_complete_with_and_without_ties(name, values):
@@ -48,6 +49,7 @@ def test_max_pooling_is_complete_compiled_in_float64(name):
     assert_complete(POOLS[name], [z0], [z1], jit=True)
 
 
+@pytest.mark.thin
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])
 @pytest.mark.parametrize("size, stride", [(2, 2), (3, 1), (3, 2)])
 def test_max_pooling_in_three_dimensions_is_complete(padding, size, stride):
@@ -203,6 +205,7 @@ def at_the_frontier(name):
     return network
 
 
+@pytest.mark.thin
 @pytest.mark.parametrize("end", ["from ties", "to ties", "anywhere"])
 @pytest.mark.parametrize("steps", [5, 60])
 @pytest.mark.parametrize("name", AT_THE_FRONTIER)

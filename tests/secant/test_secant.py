@@ -15,7 +15,7 @@ import igtf as ig
 TOLERANCE = {"mlp": 1e-5, "cnn": 1e-5, "conv_bn": 1e-5, "residuals": 1e-3}
 
 
-@pytest.mark.thin(2)
+@pytest.mark.thin
 @pytest.mark.parametrize("steps", [1, 10, 50])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("name", TOLERANCE)
@@ -117,6 +117,7 @@ def test_training_through_the_slopes_has_the_gradient_of_finite_differences(name
     np.testing.assert_allclose((gradient * direction).sum(), numeric, rtol=1e-5)
 
 
+@pytest.mark.thin
 @pytest.mark.parametrize("steps", [1, 4])
 @pytest.mark.parametrize("name", TRAINABLE)
 def test_training_has_no_nan_where_ends_are_equal_and_values_tie(name, steps):

@@ -96,7 +96,7 @@ class TestSecant:
         "function call": lambda z: tf.function(lambda z: tf.reduce_sum(tf.nn.relu(z - 0.3) * z, [1, 2]))(z),
     }
 
-    @pytest.mark.thin(2)
+    @pytest.mark.thin
     @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
     @pytest.mark.parametrize("shape", [any_batch, lambda a: list(a.shape)], ids=["any batch", "static"])
     def test_it_is_complete_by_construction(self, run, network, shape):

@@ -83,6 +83,7 @@ def rows(a):
     return a if is_batch(a) else np.asarray(a)[None]
 
 
+@pytest.mark.thin
 @pytest.mark.parametrize("values", VALUES)
 @pytest.mark.parametrize("picture", PICTURES)
 def test_every_picture_takes_any_values_without_a_warning(picture, values, tmp_path):
@@ -91,6 +92,7 @@ def test_every_picture_takes_any_values_without_a_warning(picture, values, tmp_p
         pixels(result)
 
 
+@pytest.mark.thin
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("picture", PICTURES)
 def test_every_picture_takes_single_images_and_batches(picture, shape, tmp_path):
@@ -100,6 +102,7 @@ def test_every_picture_takes_single_images_and_batches(picture, shape, tmp_path)
         pixels(result)
 
 
+@pytest.mark.thin
 @pytest.mark.parametrize("values", VALUES)
 @pytest.mark.parametrize("plot", LISTS)
 def test_every_plot_takes_any_values_without_a_warning(plot, values):

@@ -43,6 +43,27 @@ class Explanation(Pictures):
     feature_names: Sequence | None = None
     output_names: Sequence[str] | None = None
 
+    def __post_init__(self) -> None:
+        rows = len(self)
+        for name in OF_ROWS:
+            part = getattr(self, name)
+            if isinstance(part, np.ndarray) and part.shape[:1] != (rows,):
+                raise ValueError(
+                    f"Explanation: {name} has shape {part.shape}, expected {rows} rows, as data."
+                )
+        names = self.feature_names
+        if names is not None and are_tokens(names) and len(names) != rows:
+            raise ValueError(f"Explanation: feature_names has {len(names)} lists of tokens, expected {rows}.")
+        outputs = () if self.outputs is None else np.shape(self.outputs)
+        base = outputs if self.base_values is None else np.shape(self.base_values)
+        if self.outputs is not None and base != outputs:
+            raise ValueError(f"Explanation: base_values has shape {base}, expected {outputs}, as outputs.")
+        if len(outputs) == 2 and isinstance(self.values, np.ndarray) and self.values.shape[:2] != outputs:
+            raise ValueError(
+                f"Explanation: values has shape {self.values.shape} and outputs {outputs}, expected those of "
+                "each of the outputs, [N, C, ...]."
+            )
+
     def __len__(self) -> int:
         return len(tf.nest.flatten(self.data)[0])
 
@@ -250,6 +271,8 @@ class Explanations:
                 "one batch after the other and join them with Explanation.concatenate, or use explain."
             )
         method, data = self._setup.method, as_arrays("inputs", inputs)
+        if are_tokens(feature_names):
+            Explanation(None, data, feature_names=feature_names)  # raises before the work and not after it
         asked = [method.complete, method.tolerance is not None]
         options = dict(allow_nan=allow_nan, progress=progress)
         found = self.explain(data, targets, baselines, *asked, **options)

@@ -136,6 +136,7 @@ class Pictures:
         """
         from igtf import visualization
 
+        self._single("waterfall")
         if not is_int(row) or not -len(self.data) <= row < len(self.data):
             raise ValueError(
                 f"Explanation.waterfall: row is {row!r}, expected a number below {len(self.data)}."
@@ -203,6 +204,11 @@ class Pictures:
 
     def _texts(self):
         """`(tokens, scores)` of each row: embeddings are summed, padding is left out."""
+        if self.values.ndim not in (2, 3):
+            raise ValueError(
+                f"Explanation: values is {describe(self.values)} for lists of tokens, expected [N, T] or "
+                "[N, T, E]."
+            )
         scores = self.values.sum(-1) if self.values.ndim == 3 else self.values
         return [(list(tokens), row[: len(tokens)]) for row, tokens in zip(scores, self.feature_names)]
 
@@ -213,7 +219,8 @@ class Pictures:
         return {self._output_name(c): np.flatnonzero(self.targets == c) for c in np.unique(self.targets)}
 
     def _output_name(self, number):
-        return str(number) if self.output_names is None else str(self.output_names[number])
+        names = () if self.output_names is None else self.output_names
+        return str(names[number]) if number < len(names) else str(number)
 
     def _titles(self):
         """Of the columns of a grid, one for each output."""
@@ -222,8 +229,14 @@ class Pictures:
         return [self._output_name(c) for c in range(self.values.shape[1])]
 
     def _names(self):
+        count = self.values.shape[-1]
         if self.feature_names is None:
-            return [f"feature {i}" for i in range(self.values.shape[-1])]
+            return [f"feature {i}" for i in range(count)]
+        if len(self.feature_names) != count:
+            raise ValueError(
+                f"Explanation: feature_names has {len(self.feature_names)} names, expected {count}, one for "
+                "each feature of the attributions."
+            )
         return [str(name) for name in self.feature_names]
 
     def _number(self, which, names):
@@ -257,4 +270,4 @@ class Pictures:
 
 def are_tokens(names: Any) -> bool:
     """Whether names are lists of tokens, one for each row."""
-    return names is not None and len(names) > 0 and not isinstance(names[0], str)
+    return names is not None and len(names) > 0 and isinstance(names[0], (list, tuple, np.ndarray))

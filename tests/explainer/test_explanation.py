@@ -73,6 +73,12 @@ class TestCall:
         assert found.values.shape == (5, 3) and found.data.shape == (5, 4)
         np.testing.assert_allclose(found.outputs, model(ROWS)[:, 1], rtol=1e-4, atol=1e-6)
 
+    def test_names_are_checked_before_the_work(self):
+        explainer = Explainer(scores)
+        with pytest.raises(ValueError, match="4 lists of tokens, expected 5"):
+            explainer(ROWS, feature_names=[["a"]] * 4, progress=False)
+        assert explainer.traces == 0
+
     def test_a_data_set_is_refused(self):
         with pytest.raises(TypeError, match="Explanation.concatenate"):
             Explainer(scores)(tf.data.Dataset.from_tensors(ROWS))
@@ -117,6 +123,28 @@ class TestRows:
             Explanation.concatenate([Explanation(ROWS, ROWS, delta=ROWS[:, 0]), Explanation(ROWS, ROWS)])
         with pytest.raises(ValueError, match="feature_names"):
             Explanation.concatenate([Explanation(ROWS, ROWS, feature_names=n) for n in ("abcd", "abce")])
+
+
+class TestFields:
+    @pytest.mark.parametrize(
+        "fields, words",
+        [
+            ({"values": ROWS[:3]}, r"values has shape \(3, 4\), expected 5 rows, as data"),
+            ({"targets": np.arange(4)}, r"targets has shape \(4,\), expected 5 rows"),
+            ({"feature_names": [["a"]] * 4}, "feature_names has 4 lists of tokens, expected 5"),
+            (
+                {"outputs": ROWS[:, 0], "base_values": ROWS},
+                r"base_values has shape \(5, 4\), expected \(5,\)",
+            ),
+            (
+                {"outputs": ROWS[:, :3]},
+                r"values has shape \(5, 4\) and outputs \(5, 3\), expected those of each",
+            ),
+        ],
+    )
+    def test_what_does_not_belong_together_is_refused(self, fields, words):
+        with pytest.raises(ValueError, match=words):
+            Explanation(**{"values": ROWS, "data": ROWS, **fields})
 
 
 class TestFiles:

@@ -116,6 +116,13 @@ class TestBox:
             return tf.concat([found["boxes"], found["objectness"][..., None], found["scores"]], 2)
 
         np.testing.assert_allclose(explain(one, "box", GIVEN), expected, atol=1e-12)
+
+        def three(x):
+            found = detector(x)
+            return found["boxes"], found["scores"][..., 0], found["objectness"][..., None]
+
+        first = explain(detector, "box", {"box": NUMBERS, "class": 0})
+        np.testing.assert_allclose(explain(three, "box", NUMBERS), first, atol=1e-12)
         middles = np.concatenate(
             [GIVEN[:, :2] + (GIVEN[:, 2:] - GIVEN[:, :2]) / 2, GIVEN[:, 2:] - GIVEN[:, :2]], 1
         )
@@ -257,6 +264,8 @@ def test_functions_may_return_outputs_and_weights_that_are_held():
         (hidden, "regression", None, "operator regression has no targets"),
         (hidden, "regression", np.ones([B, 2]), r"targets of shape \(None, 2\), expected \(None, 7\)"),
         (detector, "regression", np.ones(B), "expected one tensor.*wrap the model"),
+        (hidden, "regression", {"a": np.ones(B)}, "expected one array"),
+        (hidden, "distance", {"a": X}, r"references \{'a': .*expected inputs like those"),
         (hidden, "distance", None, "operator distance has no targets, expected references"),
         (hidden, "distance", np.ones([B, H]), r"references tensor \(None, 7\).*distance\(embedded=True\)"),
         (hidden, "reconstruction", None, r"the inputs of shape \(None, 5\), expected \(None, 7\)"),

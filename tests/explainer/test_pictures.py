@@ -35,6 +35,9 @@ class TestSummary:
             np.testing.assert_allclose(found.positive[k], (rows > 0).mean(0)[order])
         assert (found.share == 1).all()
 
+    def test_outputs_without_a_name_have_their_number(self):
+        assert table(targets=np.arange(6), output_names=["no"]).summary().classes == ["no", *"12345"]
+
     def test_rows_of_all_classes_together(self):
         found = table(targets=np.arange(6)).summary(per_class=False)
         assert found.classes == ["all"] and found.rows.tolist() == [6]
@@ -185,6 +188,10 @@ class TestThePictureThatFits:
         (lambda: Explanation(np.ones([6, 2, 3]), ROWS, np.ones([6, 2])).beeswarm(), "for_output"),
         (lambda: Explanation({"a": ROWS}, {"a": ROWS}).beeswarm(), "one array"),
         (lambda: table().for_output(0), "targets='all'"),
+        (lambda: table(feature_names=["a"]).beeswarm(), "feature_names has 1 names, expected 3"),
+        (lambda: table(feature_names=[["a"]] * 6)[:0].waterfall(), "row is 0, expected a number below 0"),
+        (lambda: Explanation(ROWS[:, 0], ROWS, feature_names=[["a"]] * 6).summary(), "for lists of tokens"),
+        (lambda: Explanation([ROWS], ROWS).waterfall(), "one array"),
         (
             lambda: Explanation(ROWS[:, None], ROWS, np.ones([6, 1])).for_output("x"),
             "which is 'x', expected '0'",

@@ -6,6 +6,7 @@ import tensorflow as tf
 from shared_networks import BASELINE, FEATURES, OUT, SPURIOUS, W2, W, X, trapped_rows
 
 import igtf as ig
+from igtf.keras import AttributionPenalty
 
 v1 = tf.compat.v1
 RNG = np.random.default_rng(3)
@@ -80,10 +81,10 @@ def test_the_gradient_of_a_prior_is_its_finite_difference(method, activation, st
 # Training loops -------------------------------------------------------------------------------------
 
 
-def make_network():
+def make_network(kind=tf.keras.Sequential):
     tf.keras.utils.set_random_seed(0)
     layers = [tf.keras.Input((FEATURES,)), tf.keras.layers.Dense(8, "relu")]
-    return tf.keras.Sequential([*layers, tf.keras.layers.Dense(2, "softmax")])
+    return kind([*layers, tf.keras.layers.Dense(2, "softmax")])
 
 
 def loss(ys, explained, x, labels, strength):
@@ -111,28 +112,14 @@ def train_with_tape(strength):
     return model(MISLEADING[0]).numpy()
 
 
-class Guided(tf.keras.Model):
+class Guided(AttributionPenalty, tf.keras.Sequential):
     """A model whose training step has the prior."""
-
-    def __init__(self, strength):
-        super().__init__()
-        self.network, self.strength = make_network(), strength
-
-    def call(self, x, training=False):
-        return self.network(x, training=training)
-
-    def train_step(self, data):
-        x, labels = data
-        with tf.GradientTape() as tape:
-            total = loss(self(x, training=True), self(x, training=False), x, labels, self.strength)
-        variables = self.trainable_variables
-        self.optimizer.apply_gradients(zip(tape.gradient(total, variables), variables))
-        return {"loss": total}
 
 
 def train_with_fit(strength):
-    model = Guided(strength)
-    model.compile(tf.keras.optimizers.Adam(0.02))
+    model = make_network(Guided)
+    model.penalize(lambda maps, x, y: outside(maps), strength)
+    model.compile(tf.keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy")
     x, labels = TRAIN
     model.fit(x, labels.astype("int32"), batch_size=len(x), epochs=60, verbose=0)
     return model.predict(MISLEADING[0], verbose=0)

@@ -87,7 +87,7 @@ build/published/installed: .venv/installed Makefile
 	    mtcnn==1.0.0 lz4 scikit-image cispliceai==1.2.2 basic-pitch==0.4.0 deeplc==2.2.38
 	@touch $@
 
-benchmark: .venv-benchmark/installed
+benchmark: .venv-benchmark/installed build/published/installed
 	.venv-benchmark/bin/python benchmarks/overhead.py
 	.venv-benchmark/bin/python benchmarks/speed.py
 	.venv-benchmark/bin/python benchmarks/memory.py
@@ -96,6 +96,7 @@ benchmark: .venv-benchmark/installed
 	.venv-benchmark/bin/python benchmarks/numerics.py
 	.venv-benchmark/bin/python benchmarks/throughput.py
 	.venv-benchmark/bin/python benchmarks/time_to_accuracy.py
+	.venv-benchmark/bin/python benchmarks/published.py
 	.venv-benchmark/bin/python benchmarks/groups.py
 	.venv-benchmark/bin/python benchmarks/paths.py
 	.venv-benchmark/bin/python benchmarks/page.py

@@ -20,6 +20,8 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "benchmarks"
 sys.path.append(str(ROOT))  # the scripts also run where the modules are not installed
+PUBLISHED = ROOT / "build" / "published"  # packages with networks of others, and what reads their weights
+sys.path.append(str(PUBLISHED))
 
 MIB = 2**20
 

@@ -17,7 +17,6 @@ import collections
 import functools
 import hashlib
 import json
-import sys
 import time
 
 import measure
@@ -26,7 +25,6 @@ import tensorflow as tf
 
 import igtf as ig
 
-PACKAGES = measure.ROOT / "build" / "published"
 STEPS = 20  # of which the time is taken
 AT = (10, 20, 50)  # steps at which errors are compared
 TARGETS = (0.05, 0.01)
@@ -78,7 +76,7 @@ def faces():
     network = ONet()
     network.build()
     network.set_weights(load_weights("onet.lz4"))
-    photo = np.asarray(Image.open(PACKAGES / "skimage/data/astronaut.png"))[..., :3]
+    photo = np.asarray(Image.open(measure.PUBLISHED / "skimage/data/astronaut.png"))[..., :3]
     crops = [
         photo[y : y + s, x : x + s]
         for y, x, s in zip(range(50, 66, 2), range(150, 166, 2), range(120, 160, 5))
@@ -94,7 +92,9 @@ def faces():
 
 def splice_sites():
     """CI-SpliceAI, one of its five networks, at the middle of 400 random letters and 10,000 that it pads."""
-    graph = tf.compat.v1.GraphDef.FromString((PACKAGES / "cispliceai/data/CI-SpliceAI.pb").read_bytes())
+    graph = tf.compat.v1.GraphDef.FromString(
+        (measure.PUBLISHED / "cispliceai/data/CI-SpliceAI.pb").read_bytes()
+    )
     output = "model_1/conv1d_39/BiasAdd"
     graph = tf.compat.v1.graph_util.extract_sub_graph(graph, [output])
     letters = np.random.default_rng(0).integers(4, size=[1, 400])
@@ -113,7 +113,7 @@ def notes():
     """Basic Pitch, from the spectrum of a tone of 262 Hz against silence to that note."""
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    saved = tf.saved_model.load(str(PACKAGES / "basic_pitch/saved_models/icassp_2022/nmp"))
+    saved = tf.saved_model.load(str(measure.PUBLISHED / "basic_pitch/saved_models/icassp_2022/nmp"))
     frozen = convert_variables_to_constants_v2(saved.signatures["serving_default"]).graph.as_graph_def()
     spectrum, output = (
         f"StatefulPartitionedCall/model_1/{name}:0"
@@ -137,7 +137,7 @@ def notes():
 
 def retention():
     """DeepLC, when a peptide leaves a column, by the atoms along it (made up, as are the other inputs)."""
-    (path,) = PACKAGES.glob("deeplc/mods/*8c22d8*.hdf5")
+    (path,) = measure.PUBLISHED.glob("deeplc/mods/*8c22d8*.hdf5")
     names = {"<lambda>": lambda t: tf.minimum(tf.nn.relu(t), 20.0)}
     model = tf.keras.models.load_model(path, compile=False, custom_objects=names)
     random = np.random.default_rng(0)
@@ -262,7 +262,6 @@ def times(network, rounds, fewest):
 
 def child(key, part, *numbers):
     """What is measured of one network, printed as JSON."""
-    sys.path.append(str(PACKAGES))
     network = NETWORKS[key]()
     if part == "memory":
         result = measure.peak_memory(explain(network, 50, "secant"))[0]
@@ -334,8 +333,8 @@ def main():
     options = parser.parse_args()
     if options.child:
         return child(*options.child)
-    if not (PACKAGES / "installed").exists():
-        raise SystemExit(f"{PACKAGES} is not there: run `make build/published/installed` first.")
+    if not (measure.PUBLISHED / "installed").exists():
+        raise SystemExit(f"{measure.PUBLISHED} is not there: run `make build/published/installed` first.")
     results = [measured(key, options) for key in options.networks]
     text = (
         f"{measure.machine()}. Times of {STEPS} steps as multiples of bare gradients at as many points "

@@ -46,6 +46,9 @@ CONFORMANCE, HOSTILE = "tests/test_conformance.py", "tests/test_hostile.py"
 SERVING, OF_SERVING = "igtf/serving.py", "tests/test_serving.py"
 CLUSTER, OF_CLUSTER = "igtf/ray/dataset.py", "tests/test_ray.py"
 KERAS, OF_KERAS = "igtf/keras.py", "tests/test_keras.py"
+LANGUAGE, OF_TOKENS = "igtf/language/", "tests/language/test_tokens.py"
+OF_TEXTS, OF_GENERATION = "tests/language/test_text_explainer.py", "tests/language/test_generation.py"
+OF_MATRIX = "tests/visualization/test_token_matrix.py"
 
 # (what is broken, file, text, its replacement, tests that notice)
 MUTATIONS = [
@@ -222,6 +225,15 @@ MUTATIONS = [
     ("a prior on the network as it trains", KERAS, "model(x, training=False), wanted", "model(x, training=True), wanted", [OF_KERAS + " -k inference"]),
     ("neighbours along one axis", KERAS, "range(1 - rank, -1)", "[-2]", [OF_KERAS + " -k smoothness"]),
     ("an epoch too early", KERAS, "if (epoch + 1) % self._every:", "if epoch % self._every:", [OF_KERAS + " -k few_epochs"]),
+    ("pieces that go on with a word begin one", LANGUAGE + "tokens.py", "starts = not continues if suffix else", "starts = continues if suffix else", [OF_TOKENS]),
+    ("bytes of characters in another alphabet", LANGUAGE + "tokens.py", "{chr(256 + i): n for i, n in enumerate(others)}", "{chr(257 + i): n for i, n in enumerate(others)}", [OF_TOKENS]),
+    ("sentences without their ends", LANGUAGE + "tokens.py", "begins.append(piece.special or (ended and piece.starts))", "begins.append(piece.special or piece.starts)", [OF_TOKENS]),
+    ("special tokens of the baseline replaced", LANGUAGE + "runner.py", "[np.array([self.special or not p.special for p in some], bool)", "[np.array([True for p in some], bool)", [OF_TEXTS + " -k brute_force"]),
+    ("tokens explained at the place after theirs", LANGUAGE + "graph.py", 'at_positions(logits, ids, choice["places"])', 'at_positions(logits, ids, tf.maximum(choice["places"] - 1, 0))', [OF_GENERATION + " -k contrasts"]),
+    ("the rival added", LANGUAGE + "graph.py", 'ys -= tf.gather(found, choice["rivals"], batch_dims=2)', 'ys += tf.gather(found, choice["rivals"], batch_dims=2)', [OF_GENERATION + " -k contrasts"]),
+    ("numbers of places taken for embeddings", LANGUAGE + "network.py", '"AddV2 Cast ExpandDims Identity', '"AddV2 Cast Cumsum ExpandDims Identity', ["tests/language/test_language_layers.py -k otherwise"]),
+    ("the mean of another axis of the table", LANGUAGE + "network.py", "return tf.reduce_mean(table, axis=0)", "return tf.reduce_mean(table) + 0 * table[0]", [OF_TEXTS + " -k mean_of_all"]),
+    ("cells of later words in colour", "igtf/visualization/token_matrix.py", "np.tri(len(continuation)).T", "np.tri(len(continuation), k=-1).T", [OF_MATRIX]),
 ]  # fmt: skip
 
 

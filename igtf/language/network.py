@@ -33,8 +33,12 @@ class TextNetwork:
     """
 
     def __init__(self, model, named):
-        self._network, self._named = Network(model), named
-        self.reads_mask = named or _arguments(model) == 2
+        self._network = Network(model)
+        declared = _declared(model)  # of a model of KerasHub beside another tokenizer
+        self._named = named or declared is not None
+        self.reads_mask = named or (
+            _arguments(model) == 2 if declared is None else "padding_mask" in declared
+        )
 
     def __call__(self, inputs):
         """The one output for tensors of a graph."""
@@ -68,6 +72,15 @@ class TextNetwork:
             f"TextExplainer: layer {layer.name!r} holds no attention, expected one with heads: a layer of "
             "the transformer, such as 'transformer_layer_0', or its attention itself."
         )
+
+
+def _declared(model):
+    """The inputs of a Keras model that takes a dict of them, or None."""
+    try:
+        declared = getattr(model, "input", None)
+    except (AttributeError, ValueError):  # as Keras has it before a model is built
+        return None
+    return declared if isinstance(declared, dict) and "token_ids" in declared else None
 
 
 def _arguments(model):

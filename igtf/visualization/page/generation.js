@@ -11,7 +11,8 @@ let chosen = { kind: "whole", place: 0 };
 function button(text, kind, place) {
   const made = document.createElement("button");
   made.type = "button";
-  made.textContent = text;
+  made.textContent = text.replaceAll("\n", "\u21b5").replaceAll("\t", "\u2192");
+  made.dir = "auto"; // each by itself: bytes among words from right to left
   made.setAttribute("aria-pressed", "false");
   made.addEventListener("click", () => choose(kind, place));
   return made;

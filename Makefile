@@ -4,8 +4,8 @@ PYTHON ?=
 # TensorFlow's INFO and WARNING lines would bury the tests' own.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-# PYTEST_ARGS="-k baseline -x" and the like reach pytest.
-PYTEST_ARGS ?= -n 2 -q
+# PYTEST_ARGS="-k baseline -x" and the like reach pytest. A file stays in one process, where its networks are traced once.
+PYTEST_ARGS ?= -n 2 --dist loadfile -q
 
 NEWEST = 3.13 3.12 3.11 3.10
 OLDEST = 3.11 3.10

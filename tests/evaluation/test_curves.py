@@ -21,7 +21,7 @@ def chosen(x):
     return (net(x) * WEIGHTS).sum(1)
 
 
-@pytest.mark.thin(2)
+@pytest.mark.thin
 @BOTH
 @METRICS
 @pytest.mark.parametrize("mask", MASKS)

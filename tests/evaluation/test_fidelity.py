@@ -47,7 +47,7 @@ def build(name, mask, several, **options):
     return judge
 
 
-@pytest.mark.thin(2)
+@pytest.mark.thin
 @BOTH
 @MASKED
 @SETS
@@ -218,6 +218,7 @@ def test_rows_with_attributions_that_are_not_finite_have_no_score(name):
         assert np.isnan(found).tolist() == [False, True, False, False, False]
 
 
+@pytest.mark.thin
 @BOTH
 @pytest.mark.parametrize("name", ["infidelity", "mu_fidelity"])
 @pytest.mark.parametrize("options", [{}, dict(stdev=0.1)], ids=["subsets", "noise"])

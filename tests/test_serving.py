@@ -153,6 +153,22 @@ def test_wrong_requests_are_refused(chosen, wrong):
         chosen[0]["explain_against"](**{name: tf.constant(value) for name, value in request.items()})
 
 
+def test_a_server_that_feeds_a_session_gets_the_same_and_the_same_refusals(chosen, model):
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        found = v1.saved_model.load(session, ["serve"], str(chosen[1])).signature_def["explain_against"]
+        fed = {name: tensor.name for name, tensor in found.inputs.items()}
+        request = {"inputs": X, "targets": np.int32([-1]), "baseline": BASELINE}
+        wanted = found.outputs["attributions"].name
+        maps = session.run(wanted, {fed[name]: value for name, value in request.items()})
+        for wrong in (BASELINE[:, :1], BASELINE[:, :5], X[:2]):
+            request["baseline"] = wrong
+            with pytest.raises((tf.errors.InvalidArgumentError, ValueError)):
+                session.run(wanted, {fed[name]: value for name, value in request.items()})
+    classes = model(X).numpy().argmax(1)
+    assert_close(maps, Explainer(model, num_steps=STEPS).explain(X, classes, BASELINE, progress=False), 1e-6)
+
+
 def test_every_class_is_explained_with_its_own_delta_and_error(save, model):
     signatures, _, metadata = save(targets="all", num_steps=STEPS, baselines=STACK)
     reply = signatures["explain"](inputs=tf.constant(X))

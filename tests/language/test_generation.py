@@ -197,6 +197,14 @@ class TestTargets:
         found = letters.explain_generation("ab", "cd", return_error=True, progress=False)
         assert found.errors.shape == (2,) and (found.errors < 1e-2).all()
 
+    def test_the_cost_is_that_of_all_steps_and_tokens(self, letters):
+        cost = letters.estimate("ab", "cde")
+        assert (cost.tokens, cost.steps) == (3, 50) and cost.forward > 0 and cost.backward > 0
+        assert cost.seconds == pytest.approx(50 * (cost.forward + 3 * cost.backward))
+        assert "50 steps" in str(cost) and "3 times back" in str(cost)
+        with pytest.raises(ValueError, match="method is 'occlusion', expected 'integrated_gradients'"):
+            TextExplainer(language, Letters(), method="occlusion").estimate("ab", "c")
+
     @pytest.mark.parametrize(
         "arguments, error, message",
         [

@@ -231,7 +231,7 @@ MUTATIONS = [
     ("special tokens of the baseline replaced", LANGUAGE + "runner.py", "[np.array([self.special or not p.special for p in some], bool)", "[np.array([True for p in some], bool)", [OF_TEXTS + " -k brute_force"]),
     ("tokens explained at the place after theirs", LANGUAGE + "graph.py", 'at_positions(logits, ids, choice["places"])', 'at_positions(logits, ids, tf.maximum(choice["places"] - 1, 0))', [OF_GENERATION + " -k contrasts"]),
     ("the rival added", LANGUAGE + "graph.py", 'ys -= tf.gather(found, choice["rivals"], batch_dims=2)', 'ys += tf.gather(found, choice["rivals"], batch_dims=2)', [OF_GENERATION + " -k contrasts"]),
-    ("numbers of places taken for embeddings", LANGUAGE + "network.py", '"AddV2 Cast ExpandDims Identity', '"AddV2 Cast Cumsum ExpandDims Identity', ["tests/language/test_language_layers.py -k otherwise"]),
+    ("numbers of places taken for embeddings", LANGUAGE + "network.py", '"AddV2 Cast ExpandDims Identity', '"AddV2 Cast Cumsum NotEqual ExpandDims Identity', ["tests/language/test_language_layers.py -k otherwise"]),
     ("the mean of another axis of the table", LANGUAGE + "network.py", "return tf.reduce_mean(table, axis=0)", "return tf.reduce_mean(table) + 0 * table[0]", [OF_TEXTS + " -k mean_of_all"]),
     ("cells of later words in colour", "igtf/visualization/token_matrix.py", "np.tri(len(continuation)).T", "np.tri(len(continuation), k=-1).T", [OF_MATRIX]),
 ]  # fmt: skip

@@ -109,7 +109,7 @@ def traced(function, length=5):
 
 def test_what_is_computed_from_ids_otherwise_is_no_embedding():
     def model(ids):
-        there = tf.cast(ids != 0, tf.int32)
+        there = tf.cast(tf.not_equal(ids, 0), tf.int32)
         places = tf.gather(tf.ones([9, 4]), tf.cumsum(there, axis=1))  # numbered without padding
         words = tf.gather(tf.ones([7, 4]), tf.where(ids < 0, ids + 7, ids))
         return words * places * tf.cast(there, tf.float32)[..., None], words

@@ -101,6 +101,7 @@ benchmark: .venv-benchmark/installed build/published/installed
 	.venv-benchmark/bin/python benchmarks/paths.py
 	.venv-benchmark/bin/python benchmarks/page.py
 	.venv-benchmark/bin/python benchmarks/evaluation.py
+	.venv-benchmark/bin/python benchmarks/language.py
 	.venv-benchmark/bin/python benchmarks/serving.py
 	.venv-benchmark/bin/python benchmarks/cluster.py
 

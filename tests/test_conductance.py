@@ -166,6 +166,7 @@ class TestUnits:
             total = total + weight * product(tf.constant(BASELINE + alpha * (X - BASELINE))).numpy()
         return total * (X - BASELINE)
 
+    @pytest.mark.thin
     @BATCHES
     @pytest.mark.parametrize("method", ["auto", "gausslegendre"])
     def test_it_is_the_product_of_both_gradients(self, method, static):

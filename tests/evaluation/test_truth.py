@@ -120,6 +120,7 @@ def with_a_watermark():
     return lambda x: model(x, training=False)[:, 1], x, maps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", [*list(FIDELITY)[:4], "average_drop", "average_increase"])
 def test_of_a_network_that_learned_a_watermark_the_truth_comes_first_and_shuffled_last(metric):
     found = scored_once("watermark")

@@ -36,6 +36,7 @@ def of_wide():
 
 
 class TestExact:
+    @pytest.mark.thin
     @BATCHES
     @pytest.mark.parametrize("baselines", SETS)
     @pytest.mark.parametrize("name", MASKS)

@@ -50,6 +50,8 @@ LISTS = {
     "waterfall": lambda s: viz.waterfall([str(i) for i in range(len(s))], s, 0.5, list(s), output=2),
     "series_plot": lambda s: viz.series_plot(s, s),
     "interaction_matrix": lambda s: viz.interaction_matrix(np.tile(s, [2, len(s), 1])),
+    "token_matrix": lambda s: viz.token_matrix(["a"] * (len(s) - 1), ["b"], s[None]),
+    "generation_view": lambda s: viz.generation_view(["a"] * (len(s) - 1), ["b"], s[None]),
 }
 VALUES = {
     "ordinary": lambda a: a,
@@ -219,6 +221,7 @@ def test_every_public_function_documents_what_it_raises_and_shows_an_example():
         "spotlight", "xrai", "segment", "least_area",
         "dependence", "logo", "interaction_matrix", "explanation_page", "evaluation_plot",
         "beeswarm", "importance", "waterfall", "series_plot",
+        "generation_page", "generation_view", "token_matrix",
     }  # fmt: skip
     for name in viz.__all__:
         for part in ["Args:", "Returns:", "Raises:", "ValueError:", "TypeError:", ">>> "]:

@@ -82,7 +82,8 @@ def generation_page(
       A `Page` with the `path`, which displays itself in a notebook.
 
     Raises:
-      ValueError, TypeError: as `generation_view`.
+      ValueError: there are no words; shapes or lengths do not match.
+      TypeError: scores are no real numbers, or an argument is of another type.
 
     >>> import tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "sum.html"
@@ -104,7 +105,7 @@ def _page(prompt, continuation, scores, outputs, rivals, label, title):
     about = {
         "prompt": prompt,
         "continuation": continuation,
-        "scores": [[encode.number(float(np.float32(v))) for v in row] for row in values],
+        "scores": [[encode.number(float(f"{v:.7g}")) for v in row] for row in values],
         "outputs": None if outputs is None else [encode.number(float(v)) for v in outputs],
         "rivals": rivals,
         "label": label,

@@ -5,7 +5,6 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from igtf.visualization import checks

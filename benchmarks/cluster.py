@@ -27,7 +27,7 @@ class Watched(Explainer):
 
     def __call__(self, *arguments, **options):
         explanation = super().__call__(*arguments, **options)
-        explanation.delta[:] = measure._status("VmRSS") / measure.MIB
+        explanation.delta[:] = measure.status("VmRSS") / measure.MIB
         return explanation
 
 
@@ -72,7 +72,7 @@ def memory(options):
     for batch in found.iter_batches(batch_size=None, prefetch_batches=0):
         done += len(batch["id"])
         if done >= (len(held) + 1) * options.streamed / 10:
-            held.append((batch["delta"].max(), measure._status("VmRSS") / measure.MIB))
+            held.append((batch["delta"].max(), measure.status("VmRSS") / measure.MIB))
     assert done == options.streamed, done
     return held
 

@@ -80,7 +80,7 @@ def in_child(script, *arguments):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _status(field):
+def status(field):
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024
@@ -96,9 +96,9 @@ def peak_memory(run):
     gc.collect()
     try:
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
-        idle = _status("VmRSS")
+        idle = status("VmRSS")
         run()
-        peak = _status("VmHWM")
+        peak = status("VmHWM")
     except OSError:  # no /proc: the mark is since the process began
         unit = 1 if platform.system() == "Darwin" else 1024
         idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -64,7 +64,7 @@ def child(rows, batch_size, steps):
     for part in explains.explain_batches(batches, progress=False):
         done += len(part)
         if done >= (len(held) + 1) * rows / 10:
-            held.append(measure._status("VmRSS"))
+            held.append(measure.status("VmRSS"))
     print(json.dumps(held))
 
 

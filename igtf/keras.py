@@ -1,7 +1,6 @@
 """While Keras trains: attributions in TensorBoard, and priors on attributions in the loss."""
 
 import importlib.util
-import io
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from igtf.arguments import is_int
 from igtf.attributions import integrated_gradients, integrated_jacobian
 from igtf.explainer import Explainer
 from igtf.explainer.arrays import as_arrays, describe, expected
+from igtf.explainer.pictures import png_of
 from igtf.explainer.targets import weigh
 
 __all__ = ["AttributionCallback", "AttributionPenalty", "right_reasons", "smoothness"]
@@ -107,9 +107,7 @@ def _picture(explanation):
             figure = explanation.plot()
     except ValueError:
         return None
-    png = io.BytesIO()
-    figure.savefig(png, format="png", facecolor="white", dpi=100)
-    return tf.io.decode_png(png.getvalue(), channels=3)[None]
+    return tf.io.decode_png(png_of(figure), channels=3)[None]
 
 
 class AttributionPenalty:

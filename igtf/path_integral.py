@@ -96,8 +96,7 @@ class PathIntegral:
         if max_rows is None:
             # An accumulator holds one row for all the steps of a block; several outputs use larger ones.
             size = subgraph.row_bytes + (outputs - 1) * subgraph.frontier_bytes // 32
-            narrow = min(BLOCK_ROWS, BLOCK_BYTES // size, TENSOR_BYTES // subgraph.largest_row_bytes)
-            return max(1, narrow), max(1, min(BLOCK_ROWS, PAIR_BYTES // size))
+            return rows_of_block(subgraph, size), max(1, min(BLOCK_ROWS, PAIR_BYTES // size))
         if isinstance(max_rows, bool) or not isinstance(max_rows, numbers.Integral):
             raise TypeError(
                 f"{function}: max_rows is {max_rows!r} of type {type(max_rows).__name__}, expected a "
@@ -292,6 +291,11 @@ class PathIntegral:
                 result.set_shape([result.shape[0], units, *result.shape[2:]])
             results.append(result)
         return results
+
+
+def rows_of_block(subgraph, size):
+    """The most rows that go through the subgraph at once, by default, if each weighs so many bytes."""
+    return max(1, min(BLOCK_ROWS, BLOCK_BYTES // size, TENSOR_BYTES // subgraph.largest_row_bytes))
 
 
 def _choose_method(subgraph, method, compared):

@@ -151,7 +151,8 @@ class Served:
         self._names = _names_of(setup.network, self._specs)
         self._starts = self._stored(baselines)
         inputs = dict(zip(self._names, self._flat))
-        outputs = _function(self._predicted, inputs).structured_outputs
+        self._predicting = _function(self._predicted, inputs)
+        outputs = self._predicting.structured_outputs
         self._classes = _columns(outputs)
         self._check_targets(outputs)
         fed = 0 if self._by_number else targets
@@ -217,9 +218,9 @@ class Served:
 
     def functions(self):
         """`{signature: its function}`."""
-        made = {"serving_default": self._predicted, "explain": self._explained}
-        made["explain_against"] = self._explained_against
-        return {name: _function(made[name], inputs) for name, inputs in self.requests.items()}
+        made = {"explain": self._explained, "explain_against": self._explained_against}
+        traced = {name: _function(made[name], self.requests[name]) for name in made if name in self.requests}
+        return {"serving_default": self._predicting, **traced}
 
     def _predicted(self, request):
         inputs = self._fitting(self._names, self._flat, request)

@@ -83,7 +83,7 @@ class Network:
             name: tf.TensorSpec(s.shape, s.dtype, name if self._keras else s.name)
             for name, s in self._named_inputs.items()
         }
-        if self._by_name or (self._keras and _keyed(self.model)):
+        if self._by_name or (self._keras and keyed_inputs(self.model) is not None):
             return specs
         return next(iter(specs.values())) if len(specs) == 1 else list(specs.values())
 
@@ -272,8 +272,9 @@ def _eager_only(what):
 
 def _keras_inputs(model):
     """`{name: KerasTensor}`; empty for models that are subclassed or not built."""
-    if _keyed(model):
-        return model.input
+    keyed = keyed_inputs(model)
+    if keyed is not None:
+        return keyed
     try:
         inputs = list(model.inputs or [])
     except (AttributeError, ValueError):
@@ -281,10 +282,11 @@ def _keras_inputs(model):
     return dict(zip(getattr(model, "input_names", None) or [x.name for x in inputs], inputs))
 
 
-def _keyed(model):
-    with contextlib.suppress(AttributeError, ValueError):
-        return isinstance(model.input, dict)
-    return False
+def keyed_inputs(model):
+    """`{name: KerasTensor}` of a model that takes a dict of inputs, or None."""
+    with contextlib.suppress(AttributeError, ValueError):  # as Keras has it before a model is built
+        return model.input if isinstance(model.input, dict) else None
+    return None
 
 
 # Ops that only rename or arrange integers before they are cast.

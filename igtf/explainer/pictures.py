@@ -10,7 +10,7 @@ from igtf.arguments import is_int
 from igtf.explainer.arrays import describe, expected
 from igtf.explainer.summary import Summary, of_columns, of_words
 
-__all__ = ["Pictures", "are_tokens"]
+__all__ = ["Pictures", "are_tokens", "png_of"]
 
 SHOWN = 4  # rows that a notebook shows of images, series and texts
 LINES = 12  # channels of a series that have a line each
@@ -189,9 +189,7 @@ class Pictures:
             return {"text/plain": repr(self)}
         if isinstance(shown, str):
             return {"text/plain": repr(self), "text/html": shown}
-        png = io.BytesIO()
-        shown.savefig(png, format="png", facecolor="white", dpi=100)
-        return {"text/plain": repr(self), "image/png": png.getvalue()}
+        return {"text/plain": repr(self), "image/png": png_of(shown)}
 
     def _series(self, visualization):
         values, data = self.values[:SHOWN], self.data[:SHOWN]
@@ -266,6 +264,13 @@ class Pictures:
                     "Of several inputs, make an Explanation of each."
                 )
         return self.values, self.data
+
+
+def png_of(figure: Any) -> bytes:
+    """As notebooks and TensorBoard show it."""
+    png = io.BytesIO()
+    figure.savefig(png, format="png", facecolor="white", dpi=100)
+    return png.getvalue()
 
 
 def are_tokens(names: Any) -> bool:

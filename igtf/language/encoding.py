@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from igtf.explainer.arrays import listed
 from igtf.language.tokens import Vocabulary
 
 __all__ = ["Encoded", "Encoder", "arrays_of", "padded_length"]
@@ -103,7 +104,7 @@ class Encoder:
         decoded_apart = hasattr(self._preprocessor, "encoder_sequence_length")
         if decoded_apart or together[: len(alone)] != alone or len(together) == len(alone):
             together, alone = encode(text), []
-        return [i for i in together[len(alone) :]]
+        return together[len(alone) :]
 
     def _plain(self, text):
         if not isinstance(text, str):
@@ -125,7 +126,7 @@ class Encoder:
         names = [name for name in arrays if name.endswith(IDS)]
         if not names:
             raise ValueError(
-                f"TextExplainer: the preprocessor returns {', '.join(map(repr, arrays))}, expected token ids "
+                f"TextExplainer: the preprocessor returns {listed(arrays)}, expected token ids "
                 "under a name that ends in 'token_ids'. Pass a preprocessor that returns such a dict."
             )
         inputs = {

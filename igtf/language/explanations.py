@@ -108,7 +108,7 @@ class GenerationExplanation:
         """
         from igtf import visualization
 
-        options = {"label": NAMES[self.target], "outputs": self.outputs, "rivals": self.rivals} | options
+        options = self._about() | options
         return visualization.generation_page(
             self.prompt, self.continuation, self.scores, path=path, **options
         )
@@ -116,16 +116,11 @@ class GenerationExplanation:
     def _repr_html_(self) -> str:
         from igtf import visualization
 
-        return str(
-            visualization.generation_view(
-                self.prompt,
-                self.continuation,
-                self.scores,
-                outputs=self.outputs,
-                rivals=self.rivals,
-                label=NAMES[self.target],
-            )
-        )
+        about = self._about()
+        return str(visualization.generation_view(self.prompt, self.continuation, self.scores, **about))
+
+    def _about(self):
+        return {"label": NAMES[self.target], "outputs": self.outputs, "rivals": self.rivals}
 
     def _named(self):
         if self.rivals is None:

@@ -4,8 +4,9 @@ import inspect
 
 import tensorflow as tf
 
+from igtf.explainer.arrays import listed
 from igtf.explainer.layers import all_layers
-from igtf.explainer.network import ModelError, Network
+from igtf.explainer.network import ModelError, Network, keyed_inputs
 from igtf.op_types import SHAPES
 from igtf.replay import replay_ops
 from igtf.traversal import ops_between
@@ -34,11 +35,10 @@ class TextNetwork:
 
     def __init__(self, model, named):
         self._network = Network(model)
-        declared = _declared(model)  # of a model of KerasHub beside another tokenizer
-        self._named = named or declared is not None
-        self.reads_mask = named or (
-            _arguments(model) == 2 if declared is None else "padding_mask" in declared
-        )
+        declared = keyed_inputs(model) or ()
+        keyed = "token_ids" in declared  # a model of KerasHub beside another tokenizer
+        self._named = named or keyed
+        self.reads_mask = named or ("padding_mask" in declared if keyed else _arguments(model) == 2)
 
     def __call__(self, inputs):
         """The one output for tensors of a graph."""
@@ -52,7 +52,7 @@ class TextNetwork:
             raise error.cause from (None if error.__cause__ is error.cause else error.__cause__)
         flat = tf.nest.flatten(outputs)
         if len(flat) != 1:
-            names = ", ".join(map(repr, outputs)) if isinstance(outputs, dict) else f"{len(flat)} of them"
+            names = listed(outputs) if isinstance(outputs, dict) else f"{len(flat)} of them"
             raise ValueError(
                 f"TextExplainer: the model returns several outputs ({names}), expected one: the scores of a "
                 "classifier or the logits of a language model. Pass a function that returns that one."
@@ -72,15 +72,6 @@ class TextNetwork:
             f"TextExplainer: layer {layer.name!r} holds no attention, expected one with heads: a layer of "
             "the transformer, such as 'transformer_layer_0', or its attention itself."
         )
-
-
-def _declared(model):
-    """The inputs of a Keras model that takes a dict of them, or None."""
-    try:
-        declared = getattr(model, "input", None)
-    except (AttributeError, ValueError):  # as Keras has it before a model is built
-        return None
-    return declared if isinstance(declared, dict) and "token_ids" in declared else None
 
 
 def _arguments(model):

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from igtf.arguments import is_int
-from igtf.explainer.arrays import expected
+from igtf.explainer.arrays import expected, listed
 from igtf.explainer.method import METHODS, Method, merged_options
 from igtf.language.classes import choice_of_classes
 from igtf.language.cost import Cost, cost_of
@@ -111,7 +111,7 @@ class TextExplainer:
             )
         if method in REFUSED:
             hint = " Call its method conductance." if method == "layer_conductance" else ""
-            fitting = ", ".join(map(repr, sorted(set(METHODS) - set(REFUSED))))
+            fitting = listed(sorted(set(METHODS) - set(REFUSED)))
             raise ValueError(f"TextExplainer: method is {method!r}, expected one for texts: {fitting}.{hint}")
         self._options = merged_options(method_options, options)
         chosen = Method(method, self._options, False, _arguments())

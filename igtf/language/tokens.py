@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from igtf.explainer.arrays import listed
+
 __all__ = ["GROUPS", "Piece", "Vocabulary", "groups_of", "label_of", "labels_of"]
 
 GROUPS = ("tokens", "words", "sentences")
@@ -192,7 +194,7 @@ def labels_of(pieces: list[Piece], numbers: np.ndarray) -> list[str]:
     return [label_of([p for p, n in zip(pieces, numbers) if n == group]) for group in range(count)]
 
 
-def groups_of(pieces: list[Piece], groups: Any, special: bool, first: int = 0) -> np.ndarray:
+def groups_of(pieces: list[Piece], groups: Any, special: bool) -> np.ndarray:
     """Which group each piece belongs to, int `[T]`: 0, 1, ... in their order, and -1 for what is left out.
 
     Args:
@@ -200,9 +202,8 @@ def groups_of(pieces: list[Piece], groups: Any, special: bool, first: int = 0) -
       groups: `"tokens"`, `"words"`, `"sentences"`; a list of phrases of the text, each a group, beside which
         words are groups; or a function that gets the tokens, strings, and returns a number for each.
       special: whether special tokens are groups of their own.
-      first: the place of the first piece that may be shown.
     """
-    shown = np.array([i >= first and (special or not p.special) for i, p in enumerate(pieces)], bool)
+    shown = [special or not piece.special for piece in pieces]
     if callable(groups):
         numbers = np.asarray(groups([label_of([piece]) for piece in pieces]))
         if numbers.shape != (len(pieces),):
@@ -214,7 +215,7 @@ def groups_of(pieces: list[Piece], groups: Any, special: bool, first: int = 0) -
     elif isinstance(groups, str):
         if groups not in GROUPS:
             raise ValueError(
-                f"TextExplainer: groups is {groups!r}, expected one of {', '.join(map(repr, GROUPS))}, a "
+                f"TextExplainer: groups is {groups!r}, expected one of {listed(GROUPS)}, a "
                 "list of phrases of the text, or a function of its tokens."
             )
         numbers = np.cumsum(_begins(pieces, groups))
@@ -242,7 +243,7 @@ def _phrases(pieces, phrases):
     """A number for each phrase, and words for the rest."""
     if not isinstance(phrases, (list, tuple)) or not all(isinstance(p, str) and p.strip() for p in phrases):
         raise TypeError(
-            f"TextExplainer: groups is {phrases!r}, expected one of {', '.join(map(repr, GROUPS))}, a list "
+            f"TextExplainer: groups is {phrases!r}, expected one of {listed(GROUPS)}, a list "
             "of phrases of the text, or a function of its tokens."
         )
     numbers = len(phrases) + np.cumsum(_begins(pieces, "words"))

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from igtf.arguments import flat_grad_ys, flat_outputs, is_int
 from igtf.arithmetic import copied, sum_features
-from igtf.path_integral import BLOCK_BYTES, BLOCK_ROWS
+from igtf.path_integral import rows_of_block
 from igtf.subgraph import Subgraph
 from igtf.traversal import unconnected_message
 from integrated_gradients_tf import describe, pair_up, restore_shape, wide_dtype
@@ -117,7 +117,7 @@ def copies_per_block(subgraph, max_rows, rows, count, each=1, said="one run of i
                 f"{subgraph.rows or 'at least 1'}. Raise it, or pass smaller batches."
             )
     else:
-        limit = min(BLOCK_ROWS, BLOCK_BYTES // subgraph.row_bytes)
+        limit = rows_of_block(subgraph, subgraph.row_bytes)
     if not subgraph.stackable:
         return 1
     larger, smaller = (max, min) if subgraph.rows is not None else (tf.maximum, tf.minimum)

@@ -114,7 +114,7 @@ def known():
     return x, brute_force(tape_gradients(normalized), [x], [0 * x], towards_the_start(30, 500))[0]
 
 
-@pytest.mark.parametrize("static", [True, False])
+@pytest.mark.parametrize("static", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_what_probes_do_not_see_is_found_by_the_steps(known, static):
     x, expected = known
 

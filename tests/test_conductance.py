@@ -180,6 +180,7 @@ class TestUnits:
         for unit, found in zip((0, 4), as_graph(build, [X], static)):
             assert_close(found, self.expected(unit), 1e-3 if method == "auto" else 1e-2)
 
+    @pytest.mark.thin
     @pytest.mark.parametrize("method", ["secant", "gausslegendre"])
     @pytest.mark.parametrize("which", [0, 1, 2])
     def test_all_units_of_any_layer_together_give_integrated_gradients(self, method, which):

@@ -106,6 +106,7 @@ def test_a_saved_model_explains_in_a_process_without_our_files(tmp_path):
             assert_close(results[f"{key} explain attributions"], maps[:rows], 1e-6)
 
 
+@pytest.mark.slow
 def test_a_saved_model_walks_paths_of_all_kinds(tmp_path):
     weights = tf.Variable(np.random.default_rng(4).normal(size=(6, 5)).astype("float32"))
 

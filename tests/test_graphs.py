@@ -350,10 +350,10 @@ class TestNetworks:
     @pytest.mark.parametrize(
         "name, static",
         [
-            *[("LSTM", False), ("batch norm", True), ("swish", True)],
+            *[("batch norm", True), ("swish", True)],
             *[
                 pytest.param(*other, marks=pytest.mark.slow)
-                for other in [("GRU", True), ("attention", False)]
+                for other in [("GRU", True), ("LSTM", False), ("attention", False)]
             ],
         ],
     )
@@ -375,7 +375,11 @@ class TestNetworks:
         check(network, shape, complete, static, rows, run=run)
 
     @pytest.mark.parametrize(
-        "name, static", [("batch norm", False), ("attention", True), ("transposed", False), ("LSTM", False)]
+        "name, static",
+        [
+            *[("batch norm", False), ("attention", True), ("transposed", False)],
+            pytest.param("LSTM", False, marks=pytest.mark.slow),
+        ],
     )
     def test_an_imported_frozen_graph_is_explained(self, name, static, float64):
         shape, make, complete = KERAS[name]

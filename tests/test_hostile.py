@@ -378,6 +378,7 @@ def show(arguments, changed):
     return {name: repr(arguments[name])[:80] for name in changed}
 
 
+@pytest.mark.thin
 @pytest.mark.filterwarnings("ignore::UserWarning")  # ops without a rule
 @pytest.mark.parametrize("rows", [B, None], ids=["static batch", "dynamic batch"])
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)

@@ -99,8 +99,16 @@ KINKED = {
 }
 
 
+SIMILAR = {"cnn", "conv_bn", "residuals", "SELU", "LeakyReLU", "minimum of two", "clip", "ReLU off the path"}
+
+
 @pytest.mark.parametrize(
-    "name, expected", [*((n, "gausslegendre") for n in SMOOTH), *((n, "secant") for n in KINKED)]
+    "name, expected",
+    [
+        pytest.param(name, method, marks=[pytest.mark.slow] if name in SIMILAR else [])
+        for method, networks in (("gausslegendre", SMOOTH), ("secant", KINKED))
+        for name in networks
+    ],
 )
 def test_auto_is_secant_for_networks_with_kinks_and_gauss_legendre_for_smooth_ones(name, expected):
     network, shape = {**SMOOTH, **KINKED}[name]

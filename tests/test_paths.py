@@ -295,7 +295,7 @@ class TestSequential:
 
         baseline = self.WORDS[:1, :1] / 2
         found = as_graph(build, [self.WORDS, np.repeat(baseline, 3, 0)], static)
-        for word in range(5):
+        for word in (0, 3):
             start = self.WORDS.copy()
             start[:, word] = baseline[0, 0]
 

@@ -93,7 +93,11 @@ def by_maximum(x):
 
 
 @pytest.mark.parametrize(
-    "network", [never_reached, by_condition, by_maximum, without_biases, beside_a_stopped_kink]
+    "network",
+    [
+        *(never_reached, by_condition, beside_a_stopped_kink),
+        *(pytest.param(other, marks=pytest.mark.slow) for other in (by_maximum, without_biases)),
+    ],
 )
 def test_rows_in_which_nothing_switches_converge_as_smooth_ones(network):
     found, _ = errors(network, X)
@@ -112,7 +116,7 @@ def test_every_row_takes_its_own_rule():
     np.testing.assert_allclose(attributed(sometimes_reached, X, 20)[~switches], alone, atol=1e-12)
 
 
-@pytest.mark.parametrize("static", [False, True])
+@pytest.mark.parametrize("static", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_rows_are_told_apart_in_loops_and_jacobians(static):
     def network(x):
         z = hidden(x)

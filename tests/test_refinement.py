@@ -127,7 +127,11 @@ class TestRows:
 
     @pytest.mark.parametrize(
         "name, static",
-        [("cnn", True), pytest.param("cnn", False, marks=pytest.mark.slow), ("transformer", False)],
+        [
+            ("cnn", True),
+            pytest.param("cnn", False, marks=pytest.mark.slow),
+            pytest.param("transformer", False, marks=pytest.mark.slow),
+        ],
     )
     def test_the_size_of_blocks_changes_nothing(self, known, name, static):
         network, x, baseline, _ = known[name]
@@ -385,9 +389,8 @@ class TestGraphs:
         np.testing.assert_array_equal(steps, same[2])
         assert keeps(found, expected, 0.01)
 
-    @pytest.mark.thin
-    @pytest.mark.parametrize("name", ["mlp", "transformer"])
-    @BATCHES
+    @pytest.mark.parametrize("name", ["mlp", pytest.param("transformer", marks=pytest.mark.slow)])
+    @pytest.mark.parametrize("static", [True, pytest.param(False, marks=pytest.mark.slow)])
     def test_it_compiles(self, name, static):
         network, shape = NETWORKS[name]
         x, baseline = inputs(3, *shape)

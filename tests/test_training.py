@@ -143,9 +143,12 @@ def train_with_session(strength):
 
 @pytest.mark.parametrize("train", [train_with_tape, train_with_fit, train_with_session])
 def test_a_prior_makes_a_network_stop_looking_at_a_feature(train):
-    accuracy = [np.mean(train(strength).argmax(1) == MISLEADING[1]) for strength in (0.0, 30.0)]
     # The other features alone, weighted equally as they deserve, are right in 87 of 100 cases.
-    assert accuracy[0] < 0.3 and accuracy[1] > 0.75, accuracy
+    assert np.mean(train(30.0).argmax(1) == MISLEADING[1]) > 0.75
+
+
+def test_without_the_prior_it_looks_at_that_feature():
+    assert np.mean(train_with_tape(0.0).argmax(1) == MISLEADING[1]) < 0.3
 
 
 # Weights, by every kind of op -----------------------------------------------------------------------
@@ -193,7 +196,7 @@ class TestTraining:
             ("elementwise", "gausslegendre", None, False),
             ("attention", "gausslegendre", 7, False),
             ("mlp", "secant", 7, True),
-            ("pooled", "secant", None, False),
+            pytest.param("pooled", "secant", None, False, marks=pytest.mark.slow),
             ("attention", "secant", 7, False),
         ],
     )

@@ -98,9 +98,8 @@ def test_integrated_gradients_compile(name, method):
     check(name, lambda layers, x: integrated(layers, x, method))
 
 
-@pytest.mark.thin
-@pytest.mark.parametrize("rows", [3, None])
-@pytest.mark.parametrize("name", ["dense", "smooth"])
+@pytest.mark.parametrize("rows", [3, pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["dense", pytest.param("smooth", marks=pytest.mark.slow)])
 def test_points_that_follow_the_network_compile(name, rows):
     """From 10 steps on, several looks at the network place them."""
     make, shape, _ = NETWORKS[name]

@@ -10,10 +10,12 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from igtf.backpropagation import backpropagate, own_gradient
+from igtf.backpropagation import backpropagate, own_gradient, reverse
+from igtf.intervals import pair_ends
 from igtf.methods.common import differentiable
 from igtf.methods.gradients import GRADIENT_RULES
 from igtf.op_types import BARRIERS, is_linear
+from igtf.replay import replay_ops
 from igtf.secant.table import SECANT_RULES
 from integrated_gradients_tf import Baselines, Tensors, as_it_is, flat_baselines
 
@@ -112,10 +114,24 @@ def deeplift(
     )
     with tf.name_scope(name):
         starts = subgraph.full_baselines(flat_baselines("deeplift", xs, subgraph.xs, baselines))
-        before, after = subgraph.replay(starts), subgraph.replay(subgraph.xs)
-        grads = backpropagate(before, starts, weights, DEEPLIFT_RULES, other=(after, subgraph.xs))
-        result = [(x - start) * grad for x, start, grad in zip(subgraph.xs, starts, grads)]
+        (before, made), (_, twins) = (_replayed(subgraph, new) for new in (starts, subgraph.xs))
+        axes = {before[ref].ref(): axis for ref, axis in subgraph.axis.items() if ref in before}
+        ends = pair_ends(made, twins, axes, subgraph.rows)
+        outputs = [before.get(y.ref(), y) for y in subgraph.ys]
+        seeds = [tf.ones_like(y) if weight is None else weight for y, weight in zip(outputs, weights)]
+        parts = reverse(ends, outputs, seeds, starts, DEEPLIFT_RULES)
+        result = [
+            tf.zeros_like(x) if not found else (x - start) * tf.add_n(found)
+            for x, start, found in zip(subgraph.xs, starts, parts)
+        ]
     return tf.nest.pack_sequence_as(xs, result)
+
+
+def _replayed(subgraph, new):
+    """The network with `new` in the place of `xs`: its values and its ops, loops that one can go back through."""
+    values = subgraph.values(subgraph.xs, new)
+    made = replay_ops(subgraph.ops, values, subgraph.ys, axis=subgraph.axis, reversible=True)
+    return values, made
 
 
 def _epsilon_rule(epsilon, op, other, grads):

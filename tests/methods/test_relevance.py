@@ -164,6 +164,24 @@ class TestDeepLift:
             total, change = run(build, *images, static=static)
         assert_close(total, change, 1e-4)
 
+    @BATCHES
+    def test_it_goes_back_through_the_rounds_of_a_loop(self, static):
+        """Of Keras' LSTM under a mask, time-major inside, whose rows are on the axis that is reversed last."""
+        lstm = tf.keras.layers.LSTM(4, return_sequences=True, dtype="float64")
+        x, start = RNG.normal(size=(2, 3, 5, 3))
+        mask = tf.constant([[True] * 5, [True] * 3 + [False] * 2, [False] + [True] * 4])
+
+        def network(x):
+            hidden = lstm(x, mask=tf.logical_and(mask, tf.shape(x)[0] > 0))
+            return tf.reduce_sum(tf.reduce_max(tf.reverse(hidden, [1]), 1) ** 2, 1)
+
+        def build(x, start):
+            return methods.deeplift(network(x), x, start), network(x) - network(start)
+
+        lstm.build([None, 5, 3])
+        found, change = as_graph(build, [x, start], static)
+        assert_close(found.sum((1, 2)), change, 1e-9)
+
     def test_an_op_without_a_rule_is_named(self):
         with pytest.warns(
             UserWarning, match=r"deeplift: no rule for .*\(Cumprod\).*mean of TensorFlow's gradients"

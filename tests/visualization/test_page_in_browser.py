@@ -1,5 +1,6 @@
 """A page of explanations as a headless Chromium shows it: values, controls, keys, text, the console."""
 
+import gzip
 import os
 from pathlib import Path
 
@@ -367,6 +368,18 @@ def test_it_fits_every_width_and_scheme_loads_nothing_and_says_nothing(driver, p
     assert said == []
     assert {address.split(":")[0] for address in asked} <= {"file", "data"}
     assert [address for address in asked if address.startswith("file:")] == [path.as_uri()]
+
+
+@pytest.mark.parametrize("name", ["digits", "photographs", "words"])
+def test_the_pages_of_the_site_fit_a_phone(driver, tmp_path, name):
+    packed = Path(__file__).parents[2] / f"docs/page_{name}.html.gz"
+    page = tmp_path / "page.html"
+    page.write_bytes(gzip.decompress(packed.read_bytes()))
+    screen = Screen(driver, page, *WIDTHS["narrow"])
+    for place in ("gallery", "detail"):
+        if place == "detail":
+            screen.open(1)
+        assert screen.run("document.documentElement.scrollWidth") <= WIDTHS["narrow"][0]
 
 
 def test_everything_has_a_name_for_those_who_do_not_see_it(screen):

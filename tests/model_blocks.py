@@ -156,6 +156,12 @@ def dot_attention(net, shape):
     return lambda x: dots[2]([dots[1](dots[0]([query(x), x])), x])
 
 
+def norm_over_all(net, shape):
+    axes = net.draw([1, 2])
+    # Over two axes TensorFlow's graph optimizer breaks that of Keras 2, where the batch is open.
+    return net.layer("LayerNormalization", axis=axes if net.keras.__version__ >= "3" else -1)
+
+
 def bidirectional(kind, sequences):
     def make(net, shape):
         inner = getattr(net.keras.layers, kind)(3, return_sequences=sequences)
@@ -204,7 +210,7 @@ SEQUENCE = {
     "dot attention": dot_attention,
     "squeeze and excite": squeeze_excite,
     "GroupNormalization": flat(keras("GroupNormalization", groups=1)),
-    "norm over all": flat(keras("LayerNormalization", axis=[[1, 2]])),
+    "norm over all": flat(norm_over_all),
     "cumsum in time": op(lambda x: tf.cumsum(x, 1)),
     "differences": op(lambda x: x[:, 1:] - x[:, :-1]),
     "reverse": op(lambda x: tf.reverse(x, [1])),

@@ -26,8 +26,10 @@ from igtf.language.generation import (
 from igtf.language.graph import PREDICTED, Setup, class_scores, next_tokens
 from igtf.language.layers import conductances
 from igtf.language.network import TextNetwork
+from igtf.language.notes import warn_of_deltas
 from igtf.language.runner import Runner
 from igtf.language.tokens import Vocabulary
+from igtf.levels import STEPS
 
 __all__ = ["TextExplainer"]
 
@@ -164,7 +166,7 @@ class TextExplainer:
           TypeError, ValueError: texts, targets or groups that do not fit.
 
         Warns:
-          UserWarning: a text that the preprocessor cuts.
+          UserWarning: a text that the preprocessor cuts; scores that are more than 5 % from adding up.
         """
         single = isinstance(texts, (str, tuple))
         given = [texts] if single else list(texts) if isinstance(texts, (list, np.ndarray)) else []
@@ -184,7 +186,12 @@ class TextExplainer:
                 results[n] = self._explanation(rows[i], {key: value[i] for key, value in found.items()})
             if bar:
                 bar.add(1)
+        found = [(" ".join(r.tokens), r.scores, r.output - (r.base_value or 0), r.delta) for r in results]
+        self._check_sums("TextExplainer.explain", found)
         return results[0] if single else results
+
+    def _check_sums(self, function, found):
+        warn_of_deltas(function, self._runner.setup.method, self._options.get("num_steps") or STEPS, found)
 
     def _explanation(self, reading, found):
         """That of one text, from its row of what was found."""
@@ -242,6 +249,9 @@ class TextExplainer:
 
         Raises:
           TypeError, ValueError: arguments that do not fit; a model that returns no logits `[B, T, V]`.
+
+        Warns:
+          UserWarning: scores of tokens that are more than 5 % from adding up.
         """
         if not isinstance(prompt, str):
             raise TypeError(
@@ -264,9 +274,14 @@ class TextExplainer:
         rivals = None
         if target == "contrast":
             rivals = rivals_of(runner, contrast, start, ids)
-        return explained_generation(
+        made = explained_generation(
             runner, start, ids, target, rivals, groups, AT_ONCE, return_error, progress
         )
+        if made.deltas is not None:
+            changes = made.outputs - made.base_values
+            found = list(zip(made.continuation, made.scores, changes, made.deltas))
+            self._check_sums("TextExplainer.explain_generation", found)
+        return made
 
     def estimate(
         self,

@@ -128,7 +128,7 @@ def deeplift(
 
 
 def _replayed(subgraph, new):
-    """The network with `new` in the place of `xs`: its values and its ops, loops that one can go back through."""
+    """The network with `new` in the place of `xs`: its values, and its ops, for `reverse`."""
     values = subgraph.values(subgraph.xs, new)
     made = replay_ops(subgraph.ops, values, subgraph.ys, axis=subgraph.axis, reversible=True)
     return values, made

@@ -149,6 +149,13 @@ class TestTargets:
         second = np.argsort(np.where(np.arange(27) == 4, -np.inf, logits))[-1]
         assert likeliest.rivals == [chr(97 + second)]
 
+    def test_rows_that_do_not_add_up_are_told_of(self):
+        with pytest.warns(UserWarning, match="explain_generation: . of 2 rows of scores .* worst those of"):
+            found = TextExplainer(language, Letters(), num_steps=1).explain_generation(
+                "abc", "de", progress=False
+            )
+        assert abs(found.deltas).max() > 0.05 * abs(found.outputs - found.base_values).min()
+
     def test_a_rival_for_each_token(self, letters):
         found = letters.explain_generation("ab", "cd", contrast=["x", 24], progress=False)
         logits = language(np.array([Letters().encode("abc")])).numpy()[0, 1:]

@@ -83,6 +83,12 @@ class TestKerasHub:
             found = explainer.explain("the " * 14, 0, progress=False)
         assert found.tokens == ["the"] * 10
 
+    def test_scores_that_do_not_add_up_are_told_of(self, classifier):
+        with pytest.warns(UserWarning, match="1 of 1 rows of scores .*num_steps=4, or with tol") as told:
+            found = TextExplainer(classifier, num_steps=1).explain(TEXTS[0], 0, progress=False)
+        assert abs(found.delta) > 0.05 * abs(found.output - found.base_value)
+        assert told[0].filename == __file__
+
     @pytest.mark.parametrize(
         "name", ["mean", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mask", "good", 7))]
     )

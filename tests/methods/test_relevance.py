@@ -166,7 +166,7 @@ class TestDeepLift:
 
     @BATCHES
     def test_it_goes_back_through_the_rounds_of_a_loop(self, static):
-        """Of Keras' LSTM under a mask, time-major inside, whose rows are on the axis that is reversed last."""
+        """Of Keras' LSTM under a mask, which has time before the rows inside."""
         lstm = tf.keras.layers.LSTM(4, return_sequences=True, dtype="float64")
         x, start = RNG.normal(size=(2, 3, 5, 3))
         mask = tf.constant([[True] * 5, [True] * 3 + [False] * 2, [False] + [True] * 4])

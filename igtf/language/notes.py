@@ -1,0 +1,40 @@
+"""What is said at the end of a call: of which texts, or tokens, the scores do not add up."""
+
+import warnings
+
+import numpy as np
+
+from igtf.explainer.notes import TOLERANCE
+
+__all__ = ["warn_of_deltas"]
+
+ROUNDING = 1e-3  # of the magnitudes of the scores
+
+
+def warn_of_deltas(function, method, steps, found):
+    """Warns, in the name of who called `function`, if scores do not sum to the change of the output.
+
+    Args:
+      method: the `Method` that made the scores, in `steps` steps.
+      found: `(name, scores [T], change of the output, delta)` of every text or token; `delta` is None for
+        methods that promise no sum.
+    """
+    missed = []
+    for name, scores, change, delta in found:
+        bound = max(TOLERANCE * abs(change), ROUNDING * np.abs(scores).sum())
+        if delta is not None and not abs(delta) <= bound:
+            missed.append((name, change, delta))
+    if not missed:
+        return
+    name, change, delta = max(missed, key=lambda row: np.nan_to_num(abs(row[2]), nan=np.inf))
+    cure = method.remedy()
+    if method.integrates:
+        more = f"num_steps={4 * steps}, or with tolerance=0.01, which takes as many as it needs"
+        more = f"tolerance={method.tolerance / 10:g}" if method.tolerance else more
+        cure = f"Make the explainer with {more}."
+    warnings.warn(
+        f"{function}: {len(missed)} of {len(found)} rows of scores do not sum to the change of the output, "
+        f"worst those of {name!r}: they sum to {delta + change:.4g} and the output changes by {change:.4g} "
+        f"(delta {delta:.4g}), expected within {TOLERANCE:.0%}. {cure}",
+        stacklevel=4,
+    )

@@ -112,6 +112,7 @@ def splice_sites():
 
 def notes():
     """Basic Pitch, from the spectrum of a tone of 262 Hz against silence to that note."""
+    import tf_keras  # noqa: F401  (the SavedModel has an optimizer of Keras 2)
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     saved = tf.saved_model.load(str(measure.PUBLISHED / "basic_pitch/saved_models/icassp_2022/nmp"))

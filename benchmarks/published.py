@@ -326,8 +326,8 @@ def accuracies(results, most):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved measurements of each")
-    parser.add_argument("--most", type=int, default=256, help="steps after which to give up")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved measurements of each")
+    parser.add_argument("--most", type=int, default=64, help="steps after which to give up")
     parser.add_argument("--publish", action="store_true", help="write docs/published.md")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()

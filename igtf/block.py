@@ -31,7 +31,8 @@ class Block:
             sources = [self.values[t.ref()] for t in subgraph.frontier]
             if integral.shared:
                 rows = [self.values[r.ref()] for r in subgraph.row_inputs] + sources
-                self.intervals = Intervals(made, rows, size, integral.points.switching)
+                repeats = {self.values[t].ref(): n for t, n in subgraph.repeats.items() if t in self.values}
+                self.intervals = Intervals(made, rows, size, integral.points.switching, repeats)
                 self.ends = [(op, *self.intervals.ends(op)) for op in made]
             else:
                 axes = {self.values[t].ref(): a for t, a in subgraph.axis.items() if t in self.values}
@@ -47,7 +48,7 @@ class Block:
         copies = copies if subgraph.rows is not None else None
         # For gradients alone TensorFlow's own way back through a loop is faster, as it keeps more.
         reversible = self.integral.secant and targets is None
-        made = replay_ops(ops, values, keep, copies, subgraph.axis, reversible)
+        made = replay_ops(ops, values, keep, copies, subgraph.row_axis, reversible)
         return values, made
 
     def seeds(self, weights, weighted=True):

@@ -8,6 +8,7 @@ from igtf.op_types import SHAPES, UNKNOWN
 from igtf.rows.sizes import steps_outside
 from igtf.rows.tracker import RowTracker
 from igtf.traversal import find_varying
+from integrated_gradients_tf import with_features
 
 
 def _merges(op):
@@ -132,7 +133,10 @@ class OpEnd:
         result = self.keep(key, lambda: make(self.op))
         if self.intervals is None:
             return result
-        if len(self.op.inputs) == 1 and self.op.inputs[0].ref() in self.intervals.led:  # then it has its rows
+        sources = [t.ref() for t in self.op.inputs]
+        times = max(self.intervals.repeats.get(source, 1) for source in sources)
+        self.intervals.repeats.setdefault(result.ref(), times)
+        if len(sources) == 1 and sources[0] in self.intervals.led:  # then it has its rows
             self.intervals.led.add(result.ref())
         return self.intervals.cut(result, self.side)
 
@@ -141,6 +145,8 @@ class OpEnd:
         if like.dtype == tf.variant:
             return None
         if self.intervals is not None:
+            if self.intervals.repeats.get(like.ref(), 1) > 1:
+                return None
             count = self.intervals.count
             return lambda t, back=None: tf.reshape(t, [count, -1] if back is None else tf.shape(back))
         if self.axes == ONE_ROW:
@@ -172,11 +178,17 @@ class OpEnd:
 
 
 class Intervals:
-    """Cuts the tensors of one replay on K + 1 points into the starts and the ends of K intervals."""
+    """Cuts the tensors of one replay on K + 1 points into the starts and the ends of K intervals.
 
-    def __init__(self, made, sources, steps, switching=None):
+    Attributes:
+      switching: `[B]`; the ends of other rows are their starts.
+      repeats: tensor's `ref()` -> how many times axis 0 has the rows, one after the other, as behind a space
+        to batch; once if it is not there.
+    """
+
+    def __init__(self, made, sources, steps, switching=None, repeats=None):
         self.steps, self.known, self.bounds = steps, {}, {}
-        self.switching = switching  # `[B]`; the ends of other rows are their starts
+        self.switching, self.repeats = switching, dict(repeats or {})
         self.strides = tf.constant([1])
         self.rows, self.source = {t.ref() for t in sources}, sources[-1]
         self.led = set(self.rows)  # with as many rows as the sources, which saves most bounds
@@ -184,7 +196,10 @@ class Intervals:
             rows = [t.ref() for t in op.inputs if t.ref() in self.rows]
             if rows and op.type not in SHAPES:
                 self.rows.update(t.ref() for t in op.outputs)
-                if all(r in self.led for r in rows) and not (op.type == "Reshape" and _merges(op)):
+                times = max(self.repeats.get(r, 1) for r in rows)
+                once = all(self.repeats.setdefault(t.ref(), times) == 1 for t in op.outputs)
+                merged = op.type == "Reshape" and _merges(op)
+                if once and not merged and all(r in self.led for r in rows):
                     self.led.update(t.ref() for t in op.outputs)
 
     @property
@@ -205,7 +220,9 @@ class Intervals:
     def cut(self, tensor, side):
         key = tensor.ref(), side
         if key not in self.known:
-            if side and self.switching is not None:
+            if self.repeats.get(tensor.ref(), 1) > 1:
+                cut = self._cut_parts(tensor, side, self.repeats[tensor.ref()])
+            elif side and self.switching is not None:
                 cut = tf.raw_ops.GatherV2(params=tensor, indices=self._ends(tensor), axis=0)
             else:
                 begin, end = self._bound(tensor, side)
@@ -216,6 +233,17 @@ class Intervals:
             if tensor.shape.rank is not None:
                 cut.set_shape([None] + tensor.shape.as_list()[1:])
         return self.known[key]
+
+    def _cut_parts(self, tensor, side, times):
+        """Of each of so many parts of axis 0, that end."""
+        parts = tf.reshape(tensor, with_features([times, lambda: tf.shape(tensor)[0] // times], tensor))
+        total = tf.shape(parts)[1]
+        one = total // (self.steps + 1)
+        if side and self.switching is not None:
+            parts = tf.gather(parts, self._later(one, total), axis=1)
+        else:
+            parts = parts[:, one:] if side else parts[:, : total - one]
+        return tf.reshape(parts, with_features([lambda: times * (total - one)], tensor))
 
     def _bound(self, tensor, side):
         kind = self._key(tensor)
@@ -239,11 +267,13 @@ class Intervals:
         """The entries of axis 0 at the ends of the intervals."""
         key = "ends", self._key(tensor)
         if key not in self.bounds:
-            one, total = (bound[0] for bound in self._bound(tensor, 1))
-            rows = tf.shape(self.switching)[0]
-            later = tf.repeat(tf.cast(self.switching, tf.int32), one // rows) * one
-            self.bounds[key] = tf.range(total - one) + tf.tile(later, [self.steps])
+            self.bounds[key] = self._later(*(bound[0] for bound in self._bound(tensor, 1)))
         return self.bounds[key]
+
+    def _later(self, one, total):
+        """The places, among `total`, of the ends; those of one point are `one`."""
+        later = tf.repeat(tf.cast(self.switching, tf.int32), one // tf.shape(self.switching)[0]) * one
+        return tf.range(total - one) + tf.tile(later, [self.steps])
 
     def ends(self, op):
         memo = {}

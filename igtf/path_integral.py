@@ -259,7 +259,7 @@ class PathIntegral:
                 base = [tf.identity(b) for b in base]
             values = subgraph.values(subgraph.xs, base, copies, path.row_inputs)
             copies = copies if subgraph.rows is not None else None
-            replay_ops(subgraph.prefix, values, subgraph.frontier, copies, subgraph.axis)
+            replay_ops(subgraph.prefix, values, subgraph.frontier, copies, subgraph.row_axis)
             before = [values.get(t.ref(), t) for t in subgraph.frontier]
         seeds = []
         for total, tensor in zip(sums, before):

@@ -67,7 +67,9 @@ def probe(path, bins, groups, limit):
         alphas = [tf.gather(end, at) for end in ends]
         values = path.at(alphas, copies)
         keep = subgraph.ys + [t for op in subgraph.rest for t in op.inputs]
-        replay_ops(subgraph.rest, values, keep, copies if subgraph.rows is not None else None, subgraph.axis)
+        replay_ops(
+            subgraph.rest, values, keep, copies if subgraph.rows is not None else None, subgraph.row_axis
+        )
         rows = copies * path.batch
         parts = [_sample([read(values, rows) for _, read in group]) for group in groups]
         parts = [tf.concat(parts, 1)] if joint else parts

@@ -24,7 +24,7 @@ class Path:
         self.xs, self.after = subgraph.xs, subgraph.frontier
         self.base = subgraph.full_baselines(starts)
         values = subgraph.values(subgraph.xs, self.base)
-        replay_ops(subgraph.prefix, values, subgraph.frontier, 1, subgraph.axis)
+        replay_ops(subgraph.prefix, values, subgraph.frontier, 1, subgraph.row_axis)
         self.before = [values.get(t.ref(), t) for t in subgraph.frontier]
         self.batch = subgraph.check_lengths()
         self.row_inputs = [subgraph.repeated.get(t.ref(), t) for t in subgraph.row_inputs]

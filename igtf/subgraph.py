@@ -255,6 +255,9 @@ class Subgraph:
         self.obstacle = f"{unranked[0].name!r}, of unknown rank" if unranked else rows.obstacle
         self.places = rows.places
         self.axis = {ref: place.axis for ref, place in rows.places.items() if steps_outside(place)}
+        at_start = {ref: p for ref, p in rows.places.items() if isinstance(p, Place) and not p.axis}
+        self.repeats = {ref: p.outer.number for ref, p in at_start.items() if not p.outer.unknown}
+        self.row_axis = {**dict.fromkeys(self.repeats, 0), **self.axis}
         self.row_led = {ref for ref, place in rows.places.items() if place == Place(0)}
         self.lost = f"op {rows.baked[0].name!r}, {rows.baked[0].type}" if rows.baked else None
         for tensor in self.ys + self.layers:
@@ -413,7 +416,7 @@ class Subgraph:
         values = self.values(self.xs, new, copies)
         # Replacements of an unknown number of rows may be more than a known batch.
         sure = self.rows is None or all(t.shape.rank and t.shape.as_list()[0] for t in new)
-        axis = self.axis if sure else None
+        axis = self.row_axis if sure else None
         copies = copies if self.rows is not None else None
         replay_ops(self.ops, values, self.ys, copies, axis, instead=instead)
         return [values.get(y.ref(), y) for y in self.ys]

@@ -49,3 +49,39 @@ def test_rows_that_leave_axis_0_are_explained_one_by_one(network, rows, dynamic)
     for i in range(2):
         alone, _ = explain(network, x[i : i + 1], baseline[i : i + 1], num_steps=7, method="secant")
         np.testing.assert_allclose(found[i], alone[0], rtol=1e-9, atol=1e-12)
+
+
+def in_parts(x, kernel, rate, inside):
+    """A dilated convolution as TensorFlow 1 writes it: the rows are there `rate` times on axis 0."""
+    pad = -x.shape[1] % rate
+    parts = tf.space_to_batch_nd(x, [rate], [[rate, rate + pad]])
+    return tf.batch_to_space(inside(tf.nn.conv1d(parts, kernel, 1, "VALID")), [rate], [[0, pad]])
+
+
+def in_one(x, kernel, rate, inside):
+    x = tf.pad(x, [[0, 0], [rate, rate], [0, 0]])
+    parts = [x[:, k * rate : x.shape[1] - (2 - k) * rate] for k in range(3)]
+    return inside(tf.add_n([tf.matmul(part, kernel[k]) for k, part in enumerate(parts)]))
+
+
+@pytest.mark.thin
+@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+@pytest.mark.parametrize("steps", [1, 7, 20])
+def test_dilated_convolutions_are_explained_however_they_are_written(steps, dynamic):
+    def network(convolution):
+        def run(x):
+            for number, rate in enumerate((2, 4)):
+                inside = lambda h: tf.tanh(h * 1.3 + 0.1) * tf.sigmoid(h)  # noqa: E731
+                x = tf.nn.relu(x + convolution(x, weights(3, 4, 4, seed=number), rate, inside) - 0.1)
+            return tf.reduce_sum(x**2, axis=1)
+
+        return run
+
+    x, baseline = inputs(5, 10, 4)
+    options = {"num_steps": steps, "method": "secant", "dynamic": dynamic}
+    found, change = explain(network(in_parts), x, baseline, **options)
+    wanted, _ = explain(network(in_one), x, baseline, **options)
+    np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(row_sums(found), change, rtol=1e-10, atol=1e-12)
+    short, _ = explain(network(in_parts), x, baseline, **options, max_rows=15)
+    np.testing.assert_allclose(short, found, rtol=1e-9, atol=1e-12)

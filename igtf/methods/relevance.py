@@ -130,7 +130,7 @@ def deeplift(
 def _replayed(subgraph, new):
     """The network with `new` in the place of `xs`: its values, and its ops, for `reverse`."""
     values = subgraph.values(subgraph.xs, new)
-    made = replay_ops(subgraph.ops, values, subgraph.ys, axis=subgraph.axis, reversible=True)
+    made = replay_ops(subgraph.ops, values, subgraph.ys, axis=subgraph.row_axis, reversible=True)
     return values, made
 
 

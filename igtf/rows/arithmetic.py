@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 
-from igtf.rows.control import baked
 from igtf.rows.sizes import COUNT, LOST, MIX, Place, Size, has_rows, meet, product_of, quotient_of
 
 
@@ -194,7 +193,7 @@ def blocks_place(rows, op, at):
         count = Size(math.prod(block))
         split = op.type == "SpaceToBatchND"
         outer = product_of([at[0].outer, count]) if split else quotient_of(at[0].outer, count)
-        return LOST if outer is None else baked(rows, op, at[0]._replace(outer=outer))
+        return LOST if outer is None else at[0]._replace(outer=outer)
     spatial = at[0].axis - 1
     touched = spatial < len(block) and (block[spatial] > 1 or edges is None or np.any(edges[spatial]))
     return MIX if touched else at[0]

@@ -17,7 +17,7 @@ from igtf.op_types import (
 from igtf.random_draws import is_conditional, is_random
 from igtf.rows.control import baked
 from igtf.rows.rules import ROW_RULES
-from igtf.rows.sizes import COUNT, LOST, MIX, ONE, ROWS, SIZE_RULES, Place, Size, not_shared, product_of
+from igtf.rows.sizes import COUNT, LOST, MIX, ROWS, SIZE_RULES, Place, Size, not_shared, product_of
 from igtf.rows.structure import gather_nd, made_place
 from igtf.traversal import find_varying, ops_between
 
@@ -28,7 +28,8 @@ class RowTracker:
     Attributes:
       places: tensor's `ref()` -> `Place`, `COUNT` or `LOST`; none for what all rows share.
       origins: `ref()` of what is lost -> the op that lost it, described.
-      obstacle: the first op that does not keep the rows step-major on axis 0, described.
+      obstacle: the first op that does not keep the rows step-major on axis 0 (or in parts of it, a number of
+        times), described.
     """
 
     def __init__(self, function, rows, strict):
@@ -60,7 +61,7 @@ class RowTracker:
                     lost = next((o for t in op.inputs if (o := self.origins.get(t.ref()))), None)
                     self.origins[tensor.ref()] = lost or f"op {op.name!r}, {op.type}"
                 if tensor.ref() in read:
-                    kept = isinstance(place, Place) and not place.axis and place.outer == ONE
+                    kept = isinstance(place, Place) and not place.axis and not place.outer.unknown
                     step_major &= kept and tensor.shape.rank is not None
             before = any(self.place(t) not in (None, COUNT) for t in op.inputs) and op.type not in SHAPES
             made = not before and any(place not in (None, COUNT) for place in found)

@@ -90,7 +90,7 @@ ANY = {
     "Dropout": keras("Dropout", rate=0.3),
     "GaussianNoise": keras("GaussianNoise", stddev=0.3),
     "sort": op(lambda x: tf.sort(x, -1)),
-    "top_k": op(lambda x: tf.math.top_k(x, 3).values),
+    "top_k": op(lambda x: tf.math.top_k(x, min(3, x.shape[-1])).values),
     "cumsum": op(lambda x: tf.cumsum(x, -1)),
     "cumprod": op(lambda x: tf.math.cumprod(1 + 0.3 * x, -1)),
     "rbf": constant(lambda x, w: tf.exp(-tf.reduce_sum(tf.square(x[..., None] - w), -2)), 4),
@@ -400,7 +400,7 @@ VIDEO = {
     "ConvLSTM2D": keras(
         "ConvLSTM2D", filters=2, kernel_size=2, padding="same", return_sequences=[True, False]
     ),
-    "Conv3D": keras("Conv3D", filters=2, kernel_size=2, activation="relu"),
+    "Conv3D": unless_small(keras("Conv3D", filters=2, kernel_size=2, activation="relu"), 2),
     "MaxPooling3D": unless_small(pooling3d("MaxPooling3D", pool_size=2, strides=1), 2),
     "AveragePooling3D": unless_small(pooling3d("AveragePooling3D", pool_size=2), 2),
     "TimeDistributed Conv2D": time_distributed("Conv2D", 2, 2, activation="relu", padding="same"),

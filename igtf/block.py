@@ -6,7 +6,7 @@ from igtf.adaptation import sketch
 from igtf.arithmetic import right_pad, safe_ratio
 from igtf.backpropagation import reverse
 from igtf.intervals import Intervals, pair_ends
-from igtf.replay import replay_ops
+from igtf.replay import of_replayed, replay_ops
 from igtf.secant.table import SECANT_RULES
 from igtf.traversal import ops_between
 from integrated_gradients_tf import add_steps, split_rows, widen, with_features
@@ -31,11 +31,11 @@ class Block:
             sources = [self.values[t.ref()] for t in subgraph.frontier]
             if integral.shared:
                 rows = [self.values[r.ref()] for r in subgraph.row_inputs] + sources
-                repeats = {self.values[t].ref(): n for t, n in subgraph.repeats.items() if t in self.values}
+                repeats = of_replayed(subgraph.repeats, self.values)
                 self.intervals = Intervals(made, rows, size, integral.points.switching, repeats)
                 self.ends = [(op, *self.intervals.ends(op)) for op in made]
             else:
-                axes = {self.values[t].ref(): a for t, a in subgraph.axis.items() if t in self.values}
+                axes = of_replayed(subgraph.axis, self.values)
                 rows = size * subgraph.rows if subgraph.rows is not None and isinstance(size, int) else None
                 self.ends = pair_ends(made, after, axes, rows)
 

@@ -133,10 +133,8 @@ class OpEnd:
         result = self.keep(key, lambda: make(self.op))
         if self.intervals is None:
             return result
-        sources = [t.ref() for t in self.op.inputs]
-        times = max(self.intervals.repeats.get(source, 1) for source in sources)
-        self.intervals.repeats.setdefault(result.ref(), times)
-        if len(sources) == 1 and sources[0] in self.intervals.led:  # then it has its rows
+        self.intervals.repeats.setdefault(result.ref(), self.intervals.times(*self.op.inputs))
+        if len(self.op.inputs) == 1 and self.op.inputs[0].ref() in self.intervals.led:  # then it has its rows
             self.intervals.led.add(result.ref())
         return self.intervals.cut(result, self.side)
 
@@ -145,7 +143,7 @@ class OpEnd:
         if like.dtype == tf.variant:
             return None
         if self.intervals is not None:
-            if self.intervals.repeats.get(like.ref(), 1) > 1:
+            if self.intervals.times(like) > 1:
                 return None
             count = self.intervals.count
             return lambda t, back=None: tf.reshape(t, [count, -1] if back is None else tf.shape(back))
@@ -193,13 +191,13 @@ class Intervals:
         self.rows, self.source = {t.ref() for t in sources}, sources[-1]
         self.led = set(self.rows)  # with as many rows as the sources, which saves most bounds
         for op in made:
-            rows = [t.ref() for t in op.inputs if t.ref() in self.rows]
+            rows = [t for t in op.inputs if t.ref() in self.rows]
             if rows and op.type not in SHAPES:
                 self.rows.update(t.ref() for t in op.outputs)
-                times = max(self.repeats.get(r, 1) for r in rows)
+                times = self.times(*rows)
                 once = all(self.repeats.setdefault(t.ref(), times) == 1 for t in op.outputs)
                 merged = op.type == "Reshape" and _merges(op)
-                if once and not merged and all(r in self.led for r in rows):
+                if once and not merged and all(t.ref() in self.led for t in rows):
                     self.led.update(t.ref() for t in op.outputs)
 
     @property
@@ -220,8 +218,8 @@ class Intervals:
     def cut(self, tensor, side):
         key = tensor.ref(), side
         if key not in self.known:
-            if self.repeats.get(tensor.ref(), 1) > 1:
-                cut = self._cut_parts(tensor, side, self.repeats[tensor.ref()])
+            if self.times(tensor) > 1:
+                cut = self._cut_parts(tensor, side)
             elif side and self.switching is not None:
                 cut = tf.raw_ops.GatherV2(params=tensor, indices=self._ends(tensor), axis=0)
             else:
@@ -234,8 +232,13 @@ class Intervals:
                 cut.set_shape([None] + tensor.shape.as_list()[1:])
         return self.known[key]
 
-    def _cut_parts(self, tensor, side, times):
-        """Of each of so many parts of axis 0, that end."""
+    def times(self, *tensors):
+        """How many times they have the rows on axis 0."""
+        return max(self.repeats.get(tensor.ref(), 1) for tensor in tensors)
+
+    def _cut_parts(self, tensor, side):
+        """That end of each part of axis 0 that has the rows once."""
+        times = self.times(tensor)
         parts = tf.reshape(tensor, with_features([times, lambda: tf.shape(tensor)[0] // times], tensor))
         total = tf.shape(parts)[1]
         one = total // (self.steps + 1)

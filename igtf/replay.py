@@ -62,6 +62,11 @@ def replay_ops(ops, values, keep, copies=1, axis=None, reversible=False, instead
     return made
 
 
+def of_replayed(facts, values):
+    """What is known by `ref()` of the original tensors, by that of the ones in `values` in their place."""
+    return {values[ref].ref(): fact for ref, fact in facts.items() if ref in values}
+
+
 def _keep_shape(old, new, axis, copies):
     """Gives a replayed tensor the static shape of the original one, but for its rows."""
     if old.shape.rank is None or new.shape.rank not in (None, old.shape.rank) or old.dtype == tf.variant:

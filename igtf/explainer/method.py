@@ -168,6 +168,13 @@ class Method:
     def jacobian(self, ys, xs, starts, weights, **further):
         return integrated_jacobian(ys, xs, starts, **self._options, **further)
 
+    @property
+    def finer(self):
+        """The option, and its value, with which sums of an integral are closer."""
+        if self.tolerance:
+            return "tolerance", self.tolerance / 10
+        return "num_steps", 4 * (self._options.get("num_steps") or STEPS)
+
     def remedy(self):
         """What to do where attributions do not sum to the change of the output."""
         if not self.integrates:
@@ -176,9 +183,7 @@ class Method:
             return "Let path return the baselines at time 0 and the inputs at time 1."
         rule = self._options.get("method", "auto")
         other = "gausslegendre" if rule == "secant" else "secant"
-        name, value = "num_steps", 4 * (self._options.get("num_steps") or STEPS)
-        if self.tolerance:
-            name, value = "tolerance", self.tolerance / 10
+        name, value = self.finer
         return (
             f"Pass {name}={value:g}, or another rule, method_options={{'method': {other!r}, {name!r}: "
             f"{value:g}}}, and look at what return_delta=True returns."

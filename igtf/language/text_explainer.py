@@ -29,7 +29,6 @@ from igtf.language.network import TextNetwork
 from igtf.language.notes import warn_of_deltas
 from igtf.language.runner import Runner
 from igtf.language.tokens import Vocabulary
-from igtf.levels import STEPS
 
 __all__ = ["TextExplainer"]
 
@@ -187,11 +186,8 @@ class TextExplainer:
             if bar:
                 bar.add(1)
         found = [(" ".join(r.tokens), r.scores, r.output - (r.base_value or 0), r.delta) for r in results]
-        self._check_sums("TextExplainer.explain", found)
+        warn_of_deltas("TextExplainer.explain", self._runner.setup.method, found)
         return results[0] if single else results
-
-    def _check_sums(self, function, found):
-        warn_of_deltas(function, self._runner.setup.method, self._options.get("num_steps") or STEPS, found)
 
     def _explanation(self, reading, found):
         """That of one text, from its row of what was found."""
@@ -280,7 +276,7 @@ class TextExplainer:
         if made.deltas is not None:
             changes = made.outputs - made.base_values
             found = list(zip(made.continuation, made.scores, changes, made.deltas))
-            self._check_sums("TextExplainer.explain_generation", found)
+            warn_of_deltas("TextExplainer.explain_generation", runner.setup.method, found)
         return made
 
     def estimate(

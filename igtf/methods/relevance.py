@@ -15,7 +15,7 @@ from igtf.intervals import pair_ends
 from igtf.methods.common import differentiable
 from igtf.methods.gradients import GRADIENT_RULES
 from igtf.op_types import BARRIERS, is_linear
-from igtf.replay import replay_ops
+from igtf.replay import of_replayed, replay_ops
 from igtf.secant.table import SECANT_RULES
 from integrated_gradients_tf import Baselines, Tensors, as_it_is, flat_baselines
 
@@ -115,8 +115,7 @@ def deeplift(
     with tf.name_scope(name):
         starts = subgraph.full_baselines(flat_baselines("deeplift", xs, subgraph.xs, baselines))
         (before, made), (_, twins) = (_replayed(subgraph, new) for new in (starts, subgraph.xs))
-        axes = {before[ref].ref(): axis for ref, axis in subgraph.axis.items() if ref in before}
-        ends = pair_ends(made, twins, axes, subgraph.rows)
+        ends = pair_ends(made, twins, of_replayed(subgraph.axis, before), subgraph.rows)
         outputs = [before.get(y.ref(), y) for y in subgraph.ys]
         seeds = [tf.ones_like(y) if weight is None else weight for y, weight in zip(outputs, weights)]
         parts = reverse(ends, outputs, seeds, starts, DEEPLIFT_RULES)

@@ -1,4 +1,4 @@
-"""Settings that must stand before TensorFlow is imported, and the mark `thin`."""
+"""Settings that must stand before TensorFlow is imported, and the marks `thin` and `few`."""
 
 import collections
 import gc
@@ -22,18 +22,24 @@ def pytest_collection_finish():
 
 @pytest.hookimpl(tryfirst=True)  # before -m deselects
 def pytest_collection_modifyitems(items):
-    """Of a test marked `thin`, marks as `slow` what `covering` leaves out.
+    """Marks as `slow`, which run in `make test-all` only, some cells of a test with parameters.
 
     `@pytest.mark.thin` keeps every value of every parameter of the test, those of its fixtures included;
-    `@pytest.mark.thin(2)` every pair of values of two parameters. The others run in `make test-all`.
+    `@pytest.mark.thin(2)` every pair of values of two parameters; `@pytest.mark.few(n)` is for cells that
+    are alike: n of them, from the first on in even steps.
     """
     groups = collections.defaultdict(list)
     for item in items:
-        if item.get_closest_marker("thin"):
+        marks = {mark.name for mark in item.iter_markers()}
+        if marks & {"thin", "few"} and "slow" not in marks:
             groups[item.nodeid.split("[")[0]].append(item)
     for group in groups.values():
-        size, *_ = (*group[0].get_closest_marker("thin").args, 1)
-        kept = covering([tuple(map(id, item.callspec.params.values())) for item in group], size)
+        mark = group[0].get_closest_marker("few") or group[0].get_closest_marker("thin")
+        if mark.name == "few":
+            kept = {i * len(group) // mark.args[0] for i in range(mark.args[0])}
+        else:
+            cells = [tuple(map(id, item.callspec.params.values())) for item in group]
+            kept = covering(cells, *mark.args or [1])
         for number, item in enumerate(group):
             if number not in kept:
                 item.add_marker("slow")

@@ -190,6 +190,7 @@ class TestIntegratedGradients:
 
 
 class TestIntegratedJacobian:
+    @pytest.mark.few(4)
     @pytest.mark.parametrize(
         "network, units, method, static",
         [
@@ -366,6 +367,7 @@ class TestWhatIsLeftBehind:
             } == collections
             assert graph.seed is None
 
+    @pytest.mark.few(3)
     @pytest.mark.parametrize("call", CALLS)
     def test_every_call_adds_the_same_number_of_ops(self, call):
         with tf.Graph().as_default() as graph:

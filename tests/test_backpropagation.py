@@ -144,6 +144,7 @@ def attribution(network, steps):
     return run
 
 
+@pytest.mark.few(18)
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow) if n in ALIKE else n for n in NETWORKS]
 )
@@ -163,6 +164,7 @@ def test_what_makes_a_row_complete_does_not_depend_on_the_others(name):
         assert_close(alone, found[at], 1e-9)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", ["cumulative product", "eigenvalues", "system", "cross entropy"])
 def test_attributions_tend_to_the_integral(name):
     gradients = tape_gradients(lambda z: output(NETWORKS[name], z))
@@ -205,6 +207,7 @@ def test_quotients_without_nan_are_finite_and_complete_from_silence():
     np.testing.assert_allclose(found.sum(1), change, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("static", [True, False], ids=["static", "open"])
 def test_a_loop_is_complete_and_gives_nothing_to_what_it_skips(static):
     kernel, recurrent = weights(3, 5, seed=3), weights(5, 5, seed=4)
@@ -236,6 +239,7 @@ def test_deeplift_is_complete_through_ops_without_a_rule():
     np.testing.assert_allclose(found.sum(1), change, rtol=0, atol=1e-7 * np.abs(found).sum())
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("static", [True, False], ids=["static", "open"])
 def test_deeplift_is_complete_through_a_loop_of_as_many_units_as_rows(static):
     layer = tf.keras.layers.GRU(4, return_sequences=True, dtype="float64")
@@ -252,6 +256,7 @@ def test_deeplift_is_complete_through_a_loop_of_as_many_units_as_rows(static):
     np.testing.assert_allclose(found.sum((1, 2)), change, rtol=0, atol=1e-7 * np.abs(found).sum())
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("static", [True, False], ids=["static", "open"])
 def test_secant_is_complete_through_a_sort_beside_a_loop_of_as_many_units_as_rows(static):
     kernel = weights(4, 4, seed=8)
@@ -332,6 +337,7 @@ STOPPED = {
 }
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("name", STOPPED)
 def test_a_stopped_maximum_that_cancels_is_seen_through(name):
     def network(z):

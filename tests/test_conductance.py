@@ -166,7 +166,7 @@ class TestUnits:
             total = total + weight * product(tf.constant(BASELINE + alpha * (X - BASELINE))).numpy()
         return total * (X - BASELINE)
 
-    @pytest.mark.thin
+    @pytest.mark.few(1)
     @BATCHES
     @pytest.mark.parametrize("method", ["auto", "gausslegendre"])
     def test_it_is_the_product_of_both_gradients(self, method, static):
@@ -180,7 +180,7 @@ class TestUnits:
         for unit, found in zip((0, 4), as_graph(build, [X], static)):
             assert_close(found, self.expected(unit), 1e-3 if method == "auto" else 1e-2)
 
-    @pytest.mark.thin
+    @pytest.mark.few(2)
     @pytest.mark.parametrize("method", ["secant", "gausslegendre"])
     @pytest.mark.parametrize("which", [0, 1, 2])
     def test_all_units_of_any_layer_together_give_integrated_gradients(self, method, which):

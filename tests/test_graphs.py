@@ -333,7 +333,7 @@ def check(network, shape, complete, static, rows=3, steps=4, run=live):
 
 
 class TestNetworks:
-    @pytest.mark.thin
+    @pytest.mark.few(6)
     @pytest.mark.parametrize(
         "name, static",
         [
@@ -347,6 +347,7 @@ class TestNetworks:
         shape, make, complete = KERAS[name]
         check(randomize(make(tf.keras, shape)), shape, complete, static)
 
+    @pytest.mark.few(1)
     @pytest.mark.parametrize(
         "name, static",
         [
@@ -363,7 +364,7 @@ class TestNetworks:
         with precision(keras):
             check(randomize(make(keras, shape)), shape, complete, static)
 
-    @pytest.mark.thin(2)
+    @pytest.mark.few(2)
     @BATCHES
     @pytest.mark.parametrize("run", [live, frozen])
     @pytest.mark.parametrize("rows", [1, 3])
@@ -374,6 +375,7 @@ class TestNetworks:
         assert "IdentityN" in str(traced.graph.as_graph_def())
         check(network, shape, complete, static, rows, run=run)
 
+    @pytest.mark.few(2)
     @pytest.mark.parametrize(
         "name, static",
         [
@@ -403,6 +405,7 @@ class TestNetworks:
         }
         check(lambda x: signature(x=x)["scores"], shape, complete, static)
 
+    @pytest.mark.few(2)
     @pytest.mark.parametrize(
         "explained, static",
         [(["image"], True), (["image"], False), (["side"], False), (["image", "side"], True)],
@@ -462,7 +465,7 @@ class TestNetworks:
         if secant:
             assert_close(np.sum(parts[1], (1, 2, 3)), change, 1e-8)
 
-    @pytest.mark.thin
+    @pytest.mark.few(9)
     @BATCHES
     @pytest.mark.parametrize("name", PLAIN)
     def test_plain_tensorflow_is_explained(self, name, static):

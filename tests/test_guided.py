@@ -58,6 +58,7 @@ def guided(network, static=True, x=X, start=START, **options):
 WAYS = [(20, 0.25, 0.02), (7, 0.5, 0.3), (11, 0.1, 1.0), (5, 1.0, 0)]
 
 
+@pytest.mark.few(8)
 @BATCHES
 @pytest.mark.parametrize("network", [kinked, smooth])
 @pytest.mark.parametrize("steps, fraction, distance", WAYS)
@@ -71,6 +72,7 @@ def test_rows_take_the_way_of_the_authors(network, steps, fraction, distance, st
     assert_close(guided(network, static, **options), expected, 1e-12)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("network", [kinked, smooth])
 @pytest.mark.parametrize("steps", [1, 3, 20])
 def test_secants_are_complete_at_any_number_of_steps(network, steps):

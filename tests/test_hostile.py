@@ -12,7 +12,7 @@ import igtf.evaluation as evaluation
 import igtf.methods as methods
 
 v1 = tf.compat.v1
-CALLS = max(20, 2 * int(os.environ.get("EXAMPLES", 0)))  # of each function
+CALLS = max(12, 2 * int(os.environ.get("EXAMPLES", 0)))  # of each function
 B, F, C = 3, 4, 2
 RNG = np.random.RandomState(0)
 W, V = RNG.normal(size=(F, 5)).astype(np.float32), RNG.normal(size=(5, C)).astype(np.float32)

@@ -71,6 +71,7 @@ def expected():
     return double_integral(second)
 
 
+@pytest.mark.few(1)
 @BATCHES
 def test_a_smooth_network_has_those_of_the_double_integral(expected, static):
     assert_close(interactions(second, static, num_steps=80), expected, 1e-8)

@@ -38,7 +38,7 @@ def transposed(x):
     return tf.transpose(tf.matmul(weights(2, 7, seed=1), h))
 
 
-@pytest.mark.thin
+@pytest.mark.few(4)
 @pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
 @pytest.mark.parametrize("rows", [4, 5], ids=lambda n: f"{n} rows of 5 times")
 @pytest.mark.parametrize("network", [time_distributed, time_major, recurrent, dilated, transposed])
@@ -64,7 +64,7 @@ def in_one(x, kernel, rate, inside):
     return inside(tf.add_n([tf.matmul(part, kernel[k]) for k, part in enumerate(parts)]))
 
 
-@pytest.mark.thin
+@pytest.mark.few(2)
 @pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
 @pytest.mark.parametrize("steps", [1, 7, 20])
 def test_dilated_convolutions_are_explained_however_they_are_written(steps, dynamic):

@@ -61,6 +61,7 @@ def test_training_has_the_prior_and_validation_has_not(keras):
         np.testing.assert_allclose(history["loss"][0], penalised, rtol=1e-4)
 
 
+@pytest.mark.few(4)
 @ONE_KERAS
 @pytest.mark.parametrize(
     "targets, y, explained",
@@ -171,6 +172,7 @@ def network_for(keras, shape):
     return keras.Sequential([keras.Input(shape), *flat, keras.layers.Dense(3, "softmax")])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "keras, shape",
     [

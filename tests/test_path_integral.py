@@ -10,7 +10,7 @@ import igtf as ig
 # The affine prefix ----------------------------------------------------------------------------------
 
 
-@pytest.mark.thin
+@pytest.mark.few(3)
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("method", ["secant", "gausslegendre", "riemann_left"])
 def test_the_affine_prefix_changes_no_number(name, method):
@@ -102,6 +102,7 @@ KINKED = {
 SIMILAR = {"cnn", "conv_bn", "residuals", "SELU", "LeakyReLU", "minimum of two", "clip", "ReLU off the path"}
 
 
+@pytest.mark.few(10)
 @pytest.mark.parametrize(
     "name, expected",
     [

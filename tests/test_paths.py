@@ -42,7 +42,7 @@ def explained(network, path, static=True, x=X, **options):
 
 
 class TestFunctions:
-    @pytest.mark.thin
+    @pytest.mark.few(1)
     @BATCHES
     @pytest.mark.parametrize("network", [kinked, smooth])
     @pytest.mark.parametrize("method", ["auto", "gausslegendre"])
@@ -172,7 +172,7 @@ class TestFunctions:
 class TestPoints:
     POINTS = np.random.RandomState(5).normal(size=[5, *X.shape])
 
-    @pytest.mark.thin
+    @pytest.mark.few(1)
     @BATCHES
     @pytest.mark.parametrize("network", [kinked, smooth])
     def test_pieces_are_joined(self, network, static):
@@ -231,6 +231,7 @@ class TestBlur:
         kernel = tf.constant(np.random.RandomState(2).normal(size=[3, 3, 2, 4]))
         return tf.reduce_mean(tf.nn.relu(tf.nn.conv2d(x, kernel, 1, "SAME") - 0.2), [1, 2, 3])
 
+    @pytest.mark.few(1)
     @BATCHES
     def test_it_is_the_path_through_scipys_blurred_images(self, static):
         def blurred(t):
@@ -284,6 +285,7 @@ class TestBlur:
 class TestSequential:
     WORDS = np.random.RandomState(3).normal(size=[3, 5, 4])
 
+    @pytest.mark.few(1)
     @BATCHES
     def test_each_word_is_explained_with_all_others_there(self, static):
         def network(x):

@@ -92,6 +92,7 @@ def by_maximum(x):
     return output(best * z)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "network",
     [
@@ -196,6 +197,7 @@ def points_of(network, x, baseline, steps):
     return run(tf.constant(x), tf.constant(baseline)).numpy()
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", ["mlp", "cnn", "residuals"])
 def test_points_rise_from_0_to_1(name):
     network, shape = NETWORKS[name]
@@ -244,7 +246,7 @@ def kinked_and_confident(x):
     return tf.nn.softmax(10 * tf.matmul(hidden, weights(40, 3, seed=2)))
 
 
-@pytest.mark.thin(2)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("sample", [probes.SAMPLE, 9])
 @pytest.mark.parametrize("static, max_rows", [(True, None), (True, 40), (False, None), (False, 40)])
 def test_points_gather_where_probabilities_move(static, max_rows, sample, monkeypatch):
@@ -299,6 +301,7 @@ def confident(x):
     return tf.nn.softmax(tf.stack([30 * tf.reduce_sum(x, axis=1), 0 * x[:, 0] + 20], 1))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("static", [True, False])
 def test_auto_looks_where_softmaxes_move(static):
     x, baseline = np.abs(inputs(3, 6)[0]), 0.0

@@ -32,6 +32,7 @@ def explain(model, steps, method):
     return maps.numpy()
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("method, order", [("gausslegendre", 1), ("secant", 2 / 3)])
 @pytest.mark.parametrize("policy, bits", [("mixed_bfloat16", 8), ("mixed_float16", 11)])
 def test_mixed_precision_costs_the_precision_of_the_network_and_none_of_the_sum(policy, bits, method, order):

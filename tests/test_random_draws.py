@@ -76,7 +76,7 @@ class TestRandomnessThatIsOff:
         *("by_is_training_under_a_cond_of_version_1", "by_stdev", "in_a_loop"),
     ]
 
-    @pytest.mark.thin(2)
+    @pytest.mark.few(9)
     @BATCHES
     @pytest.mark.parametrize("method", ["gausslegendre", "secant"])
     @pytest.mark.parametrize("switch", SWITCHES)

@@ -480,6 +480,7 @@ def sixteen_rows(monkeypatch):
 
 
 # Nothing switches in some, in all, in none of the rows; masks; ranks; jumps.
+@pytest.mark.few(2)
 @pytest.mark.parametrize("seed", PROMISED)
 def test_auto_is_not_worse_than_gausslegendre(seed, sixteen_rows):
     check(seed, [check_promise])

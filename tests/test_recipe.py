@@ -88,6 +88,7 @@ class TestTheOriginalProgram:
 
 
 class TestValues:
+    @pytest.mark.few(9)
     @pytest.mark.parametrize("activation", NUMPY)
     @pytest.mark.parametrize("dtype, atol", [(np.float32, 3e-6), (np.float64, 1e-14)])
     @pytest.mark.parametrize("num_steps, seed", [(2, 1), (50, 3)])

@@ -120,6 +120,7 @@ class TestGradients:
 
 
 class TestModels:
+    @pytest.mark.few(2)
     @pytest.mark.parametrize("package", ["tf.keras", "tf_keras"])
     @pytest.mark.parametrize("jit_compile", [None, True])
     def test_keras_models_are_explained_as_gradient_tape_would(self, package, jit_compile):
@@ -134,6 +135,7 @@ class TestModels:
         expected = integrate(tape_gradient(output), x, b, "gausslegendre", 9)
         np.testing.assert_allclose(found, expected, atol=2e-6)
 
+    @pytest.mark.few(1)
     @pytest.mark.parametrize("package", ["tf.keras", "tf_keras"])
     def test_keras_models_with_several_inputs_take_the_points_as_they_are(self, package):
         keras = keras_package(package)
@@ -175,6 +177,7 @@ class TestModels:
 
 
 class TestTraining:
+    @pytest.mark.few(2)
     @pytest.mark.parametrize("explain", [recipe, secant])
     @pytest.mark.parametrize("activation", NUMPY)
     def test_the_gradient_of_a_loss_on_attributions_matches_finite_differences(self, explain, activation):

@@ -61,7 +61,7 @@ def known():
 
 
 class TestTolerance:
-    @pytest.mark.thin
+    @pytest.mark.few(3)
     @BATCHES
     @pytest.mark.parametrize("name", NETWORKS)
     def test_it_is_kept(self, known, name, static):
@@ -76,6 +76,7 @@ class TestTolerance:
             assert steps.sum() > before
             before = steps.sum()
 
+    @pytest.mark.few(4)
     @pytest.mark.parametrize("method", ["secant", *RULES])
     def test_every_method_takes_one(self, known, method):
         network, x, baseline, expected = known["mlp"]
@@ -84,6 +85,7 @@ class TestTolerance:
         assert (errors <= 0.01).all() and keeps(found, expected, 0.01)
         assert len(set(steps)) > 1
 
+    @pytest.mark.few(3)
     @pytest.mark.parametrize("method", ["gausslegendre", *RULES])
     def test_attributions_are_those_of_as_many_steps(self, known, method):
         network, x, baseline, _ = known["conv_bn"]
@@ -114,6 +116,7 @@ class TestTolerance:
 
 
 class TestRows:
+    @pytest.mark.few(2)
     @pytest.mark.parametrize("name, static", [("mlp", True), ("mlp", False), ("transformer", False)])
     def test_each_is_explained_as_if_it_were_alone(self, known, name, static):
         network, x, baseline, _ = known[name]
@@ -226,6 +229,7 @@ def build_with_steps(steps):
 
 
 class TestErrors:
+    @pytest.mark.few(4)
     @pytest.mark.parametrize("method", ["auto", "secant", *RULES])
     def test_they_are_the_change_from_half_as_many_steps(self, known, method):
         network, x, baseline, _ = known["mlp"]
@@ -238,7 +242,7 @@ class TestErrors:
             growth = 27 / 13 if method == "riemann_trapezoid" else 2
             np.testing.assert_allclose(errors, relative(found - half, found) / (growth - 1), rtol=1e-6)
 
-    @pytest.mark.thin
+    @pytest.mark.few(3)
     @pytest.mark.parametrize("steps", [10, 20, 50])
     @pytest.mark.parametrize("name", NETWORKS)
     def test_they_bound_the_truth(self, known, name, steps):
@@ -270,6 +274,7 @@ class TestErrors:
         found, errors, _ = attributed(lambda x: 0 * x, x, 0 * x, tolerance=0.01)
         assert (found == 0).all() and (errors == 0).all()
 
+    @pytest.mark.few(1)
     @pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16, tf.float32])
     def test_types_of_few_digits_have_errors_in_float32(self, dtype):
         x, baseline = (tf.cast(a, dtype) for a in inputs(4, 12))
@@ -293,7 +298,7 @@ class TestErrors:
 
 
 class TestOtherBuilders:
-    @pytest.mark.thin
+    @pytest.mark.few(1)
     @BATCHES
     @pytest.mark.parametrize("name", ["mlp", "transformer"])
     def test_every_column_of_a_jacobian_keeps_it(self, name, static):
@@ -326,7 +331,7 @@ class TestOtherBuilders:
         (found, errors, _), last = as_graph(build, [x, baseline], False)
         assert (errors <= 0.003).all() and keeps(found[:, 16], last, 0.003)
 
-    @pytest.mark.thin
+    @pytest.mark.few(2)
     @BATCHES
     @pytest.mark.parametrize("method", ["secant", "gausslegendre", "riemann_left"])
     def test_conductances_keep_it(self, method, static):

@@ -30,6 +30,7 @@ def frozen():
     return graph_def, function.inputs[0].name, function.outputs[0].name
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_frozen_graph_without_its_custom_gradients_is_explained_like_the_live_network(frozen, method):
     graph_def, source, target = frozen
@@ -66,6 +67,7 @@ CLIPPED = {  # how often Maximum is in the replay
 }
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("name", CLIPPED)
 def test_a_maximum_with_what_is_never_above_is_left_out(name):
     clip, count = CLIPPED[name]
@@ -89,7 +91,7 @@ def test_a_maximum_with_what_is_never_above_is_left_out(name):
 # Layer normalization of Keras 2 ---------------------------------------------------------------------
 
 
-@pytest.mark.thin
+@pytest.mark.few(1)
 @pytest.mark.parametrize("static", [True, False], ids=["static", "open"])
 @pytest.mark.parametrize("shape", [(6,), (3, 2)])
 def test_layer_normalization_of_keras_2_is_that_by_hand(shape, static):

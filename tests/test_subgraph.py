@@ -18,6 +18,7 @@ def dense_on_sequences(x):
     return tf.reduce_sum(tf.tensordot(tf.tanh(sequence), tf.constant(W2), [[2], [0]]), axis=1)
 
 
+@pytest.mark.few(1)
 @BOTH
 def test_rows_are_followed_through_shapes_that_the_graph_computes(method):
     obstacles = []
@@ -72,6 +73,7 @@ class TestRows:
         "embedded_ids": TARGETS,
     }
 
+    @pytest.mark.few(9)
     @pytest.mark.parametrize(
         "network, method, static",
         [

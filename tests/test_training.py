@@ -47,7 +47,7 @@ def recurrence(h):
     return tf.while_loop(lambda i, _: i < 3, lambda i, h: (i + 1, tf.tanh(h * weights) * h), (0, h))[1]
 
 
-@pytest.mark.thin
+@pytest.mark.few(2)
 @pytest.mark.parametrize("differentiate", [recorded, derived])
 @pytest.mark.parametrize("static", [True, False], ids=["static batch", "dynamic batch"])
 @pytest.mark.parametrize("activation", [tf.tanh, tf.nn.relu, recurrence])
@@ -141,6 +141,7 @@ def train_with_session(strength):
         return session.run(ys, {x: MISLEADING[0]})
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("train", [train_with_tape, train_with_fit, train_with_session])
 def test_a_prior_makes_a_network_stop_looking_at_a_feature(train):
     # The other features alone, weighted equally as they deserve, are right in 87 of 100 cases.
@@ -187,6 +188,7 @@ class TestTraining:
         scores = tf.nn.softmax(tf.matmul(h, h, transpose_b=True) / 2)
         return tf.reduce_sum(tf.tanh(tf.matmul(scores, h)), axis=[1, 2])
 
+    @pytest.mark.few(4)
     @pytest.mark.parametrize(
         "network, method, max_rows, static",
         [

@@ -92,7 +92,7 @@ def check(name, build):
         assert_close(found[key], value, 1e-5)
 
 
-@pytest.mark.thin
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name, method", [(n, m) for n, (_, _, methods) in NETWORKS.items() for m in methods])
 def test_integrated_gradients_compile(name, method):
     check(name, lambda layers, x: integrated(layers, x, method))
@@ -119,6 +119,7 @@ def test_paths_and_pairs_compile():
     check("dense", along_paths)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["smooth", "convolutions"])
 def test_attribution_methods_compile(name):
     check(name, others)

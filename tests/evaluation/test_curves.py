@@ -42,6 +42,7 @@ def test_curves_equal_a_loop_over_the_steps(run, name, mask, steps, starts):
     assert_close(areas, judged.area(wanted), 1e-12)
 
 
+@pytest.mark.few(2)
 @BOTH
 @METRICS
 def test_an_axis_of_size_1_switches_pixels_with_all_their_channels(run, name):
@@ -89,6 +90,7 @@ def test_rows_with_attributions_that_are_not_finite_have_no_score(name, bad):
     assert_close(np.delete(found, 1), np.delete(wanted, 1), 1e-12)
 
 
+@pytest.mark.few(4)
 @METRICS
 @pytest.mark.parametrize("rows", [5, 7, 10, 1000])
 def test_blocks_do_not_change_the_result(name, rows):

@@ -33,7 +33,7 @@ def beside(x, u):
     return tf.reduce_sum(tf.tanh(x @ judged.W + u), 1)
 
 
-@pytest.mark.thin
+@pytest.mark.few(4)
 @BOTH
 @SHAPES
 @THOSE_THAT_RUN
@@ -47,7 +47,7 @@ def test_tensors_beside_the_inputs_go_with_their_rows(run, shape, metric):
         )
 
 
-@pytest.mark.thin
+@pytest.mark.few(4)
 @SHAPES
 @THOSE_THAT_RUN
 def test_rows_that_cannot_be_stacked_run_one_by_one(shape, metric):
@@ -60,6 +60,7 @@ def test_rows_that_cannot_be_stacked_run_one_by_one(shape, metric):
     np.testing.assert_allclose(found, wanted, rtol=1e-11, atol=1e-14)
 
 
+@pytest.mark.few(4)
 @EACH
 def test_xla_returns_the_same(metric):
     shape = lambda array: list(array.shape)  # noqa: E731

@@ -60,6 +60,7 @@ def of_two_pixels():
     return network, x, maps
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("metric", [*list(FIDELITY)[:4], "average_drop", "average_increase"])
 def test_of_a_network_that_reads_two_pixels_the_truth_comes_first_and_shuffled_last(metric):
     network, x, maps = of_two_pixels()

@@ -31,6 +31,7 @@ class TestIntegers:
     def masked(x, mask, lengths):
         return tf.reduce_sum(x**3 * tf.cast(mask, x.dtype), 1) / tf.cast(lengths, x.dtype)
 
+    @pytest.mark.few(2)
     @pytest.mark.parametrize("method", ["integrated_gradients", "deeplift", "gradient_times_input"])
     def test_beside_floating_inputs_are_held_fixed(self, method):
         inputs = [X, self.MASK, self.LENGTHS]
@@ -62,6 +63,7 @@ class TestIntegers:
         assert_close(mask, cubes, 1e-4)  # covered by False
         assert lengths.shape == (ROWS,)
 
+    @pytest.mark.few(2)
     @pytest.mark.parametrize("baselines", [None, 127.5, "mean", "bytes"])
     def test_images_of_bytes_are_explained_after_the_cast(self, baselines):
         layers = tf.keras.layers

@@ -43,6 +43,7 @@ class TestBaselines:
         with pytest.raises(ValueError, match="baselines is .*expected a scalar for all or the structure"):
             explain(model, inputs, targets={"size": None}, baselines={"left": 0})
 
+    @pytest.mark.few(4)
     @pytest.mark.parametrize(
         "name", ["lists", "tuples", "tensors", "stacks", "function", "mixed", "nested lists"]
     )

@@ -202,6 +202,7 @@ class TestValues:
         assert_close(result["a"], pairs * scales[1][:, None], 1e-4)
         assert explain(model, [a, b], window, method="occlusion")[1].shape == b.shape
 
+    @pytest.mark.few(1)
     @pytest.mark.parametrize(
         "reducer", ["mean", "max", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sum", "min"))]
     )

@@ -32,6 +32,7 @@ def column(rows, key):
     return np.array([[map_[key] for map_ in row["maps"]] for row in rows], float)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("explained", ["all", None, "predicted", 1, [2, 0, 1, 1, 0]])
 def test_it_shows_what_explain_returns_and_what_the_model_says(explained, tmp_path):
     model = network(layers.Softmax())

@@ -25,6 +25,7 @@ from igtf import Explainer
 
 
 class TestModels:
+    @pytest.mark.few(1)
     @KERAS
     def test_functional_models_with_branches_and_outputs(self, keras):
         model = two_branches(keras)
@@ -48,6 +49,7 @@ class TestModels:
             assert_close(result[name], expected, 1e-5)
         assert abs(delta).max() < 1e-4
 
+    @pytest.mark.few(1)
     @KERAS
     def test_subclassed_models_with_layers_called_inside(self, keras):
         class Net(keras.Model):
@@ -111,6 +113,7 @@ class TestModels:
         assert_close(explain(signature, X, targets=CLASSES), expected, 1e-5)
         assert_close(explain(signature, {name: X}, targets=CLASSES)[name], expected, 1e-5)
 
+    @pytest.mark.few(1)
     @KERAS
     def test_a_batch_size_that_the_model_insists_on(self, keras):
         layers = keras.layers
@@ -184,6 +187,7 @@ class TestLayers:
         chosen = np.eye(5, dtype=np.float32)[[2] * ROWS]
         assert_close(result, by_hand(hidden, X, weights=chosen), 1e-5)
 
+    @pytest.mark.few(1)
     @pytest.mark.parametrize("targets", [2, "all"])
     def test_a_hidden_layer_starts_where_the_baseline_of_the_input_takes_it(self, targets):
         model = classifier()
@@ -240,6 +244,7 @@ class TestLayers:
             Explainer(model, layer="frist")
         assert_close(explain(model, X, layer=block, targets=1), explain(model, X, layer=1, targets=1), 1e-6)
 
+    @pytest.mark.few(1)
     @KERAS
     def test_a_shared_layer_is_chosen_by_its_call_and_all_calls_move_on_one_path(self, keras):
         layers = keras.layers
@@ -294,6 +299,7 @@ class TestLayers:
         with pytest.raises(ValueError, match=r"is called 2 times .* expected one call"):
             explain(model, ids, output_layer="words")
 
+    @pytest.mark.few(1)
     @KERAS
     def test_calls_are_counted_as_in_the_code_and_not_as_keras_runs_them(self, keras):
         layers = keras.layers
@@ -338,6 +344,7 @@ class TestLayers:
         with pytest.raises(TypeError, match=r"inputs\[0\] has dtype int32.*layer='words'"):
             explain(model, ids)
 
+    @pytest.mark.few(1)
     @pytest.mark.parametrize(
         "method",
         ["integrated_gradients", "occlusion"]

@@ -75,6 +75,7 @@ GIVEN = AT_X["boxes"][ROWS, NUMBERS] + np.tile(0.1 * SIZES, 2)
 
 
 class TestBox:
+    @pytest.mark.few(3)
     @pytest.mark.parametrize(
         "targets, where, column",
         [
@@ -279,6 +280,7 @@ def test_what_does_not_fit_is_refused(model, operator, targets, words):
         explain(model, operator, targets)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     "model, operator, targets, words",
     [

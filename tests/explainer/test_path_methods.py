@@ -46,6 +46,7 @@ def test_points_of_a_path():
     np.testing.assert_allclose(found.sum(1), change(kinked, X, 0 * X)[:, 1], atol=1e-9)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "method, network, x, options",
     [

@@ -149,6 +149,7 @@ class TestOfTables:
 
 
 class TestThePictureThatFits:
+    @pytest.mark.few(3)
     @pytest.mark.parametrize(
         "shape, panels",
         [((5, 4), 2), ((5, 7, 3), 13), ((5, 7, 40), 9), ((5, 8, 8, 1), 9), ((2, 8, 8, 3), 5)],

@@ -37,7 +37,7 @@ class TestLogits:
         ),
     }
 
-    @pytest.mark.thin
+    @pytest.mark.few(3)
     @KERAS
     @pytest.mark.parametrize("end", ENDS)
     def test_are_what_the_last_softmax_or_sigmoid_reads(self, keras, end):
@@ -177,6 +177,7 @@ class TestTargets:
         expected = by_hand(model, X, ig.gradient_times_input)
         assert_close(result[np.arange(ROWS), CLASSES], expected, 1e-5)
 
+    @pytest.mark.few(1)
     @pytest.mark.parametrize("shape", [(), (1,)])
     def test_a_single_output_needs_no_targets(self, shape):
         def model(x):

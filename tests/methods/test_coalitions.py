@@ -36,7 +36,7 @@ def of_wide():
 
 
 class TestExact:
-    @pytest.mark.thin
+    @pytest.mark.few(4)
     @BATCHES
     @pytest.mark.parametrize("baselines", SETS)
     @pytest.mark.parametrize("name", MASKS)
@@ -138,6 +138,7 @@ class TestDrawn:
         assert nodes(10**6) < nodes(90) + 120
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(
     "groups, num_samples, size",
     [(2, 2, 1), (5, 30, 4), (5, 29, 4), (6, 40, 1), (9, 20, 3), (12, 1000, 100), (12, 4000, 301)],

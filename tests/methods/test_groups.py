@@ -11,6 +11,7 @@ import igtf.methods as methods
 
 
 class TestOcclusionOfGroups:
+    @pytest.mark.few(9)
     @BATCHES
     @pytest.mark.parametrize("baselines", SETS)
     @pytest.mark.parametrize("name", MASKS)
@@ -45,6 +46,7 @@ class TestOcclusionOfGroups:
 
 
 class TestShapleyValuesOfGroups:
+    @pytest.mark.few(5)
     @pytest.mark.parametrize("baselines", SETS)
     @pytest.mark.parametrize("name", MASKS)
     def test_orders_converge_to_a_sum_over_coalitions(self, name, baselines):

@@ -143,6 +143,7 @@ class TestEveryMethod:
         high, low = (loss(tf.constant(X + step * direction))[0].numpy() for step in (1e-5, -1e-5))
         np.testing.assert_allclose((gradient * direction).sum(), (high - low) / 2e-5, rtol=1e-4)
 
+    @pytest.mark.few(5)
     @EACH
     def test_it_compiles_with_xla(self, method):
         build = lambda x: EVERY[method](mlp(x), x)  # noqa: E731
@@ -155,6 +156,7 @@ class TestEveryMethod:
             expected = run(build, X)
         assert_close(compiled, expected, 1e-10)
 
+    @pytest.mark.few(2)
     @RANDOM
     def test_the_same_seed_draws_the_same_and_none_draws_afresh_in_every_run(self, method):
         def build(x, seed):

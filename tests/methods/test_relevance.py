@@ -164,6 +164,7 @@ class TestDeepLift:
             total, change = run(build, *images, static=static)
         assert_close(total, change, 1e-4)
 
+    @pytest.mark.few(1)
     @BATCHES
     def test_it_goes_back_through_the_rounds_of_a_loop(self, static):
         """Of Keras' LSTM under a mask, which has time before the rows inside."""
@@ -203,6 +204,7 @@ NORMS = {
 }
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", NORMS)
 def test_normalization_that_is_huge_at_the_baseline_leaves_single_precision_its_digits(name):
     """The direction does not change on the way from 0: all of the change is that of x itself."""

@@ -25,6 +25,7 @@ class TestExpectedGradients:
         build = lambda x: methods.expected_gradients(x @ W1, x, X[:1], 3)  # noqa: E731
         assert_close(run(build, X), (X - X[:1]) * W1.sum(1), 1e-12)
 
+    @pytest.mark.few(1)
     @BATCHES
     def test_it_converges_to_the_mean_of_integrated_gradients(self, static):
         data = RNG.normal(size=(5, 4))

@@ -99,7 +99,7 @@ UNFOLLOWED = {
 }
 
 
-@pytest.mark.thin
+@pytest.mark.few(4)
 @BATCHES
 @pytest.mark.parametrize("name", UNFOLLOWED)
 def test_rows_that_may_have_met_lie_on_one_path(name, static):

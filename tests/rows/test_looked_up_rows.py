@@ -30,7 +30,7 @@ LOOKUPS = {
 }
 
 
-@pytest.mark.thin
+@pytest.mark.few(4)
 @pytest.mark.parametrize("method", ["gausslegendre", "secant", "auto"])
 @pytest.mark.parametrize("name", LOOKUPS)
 def test_looked_up_rows_that_are_not_those_of_the_output_get_the_sum_over_all_outputs(name, method):

@@ -39,6 +39,7 @@ def test_max_pooling_is_complete_with_and_without_ties(name, values):
     assert_complete(POOLS[name], [z0], [z1])
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("name", POOLS)
 def test_max_pooling_is_complete_compiled_in_float64(name):
     z0, z1 = grid(2, 7, 6, 2)
@@ -108,11 +109,13 @@ def assert_pooling_is_complete(z0, z1, dtype, tolerance, jit=False):
         np.testing.assert_allclose(attributions.sum((1, 2, 3)), change, rtol=0, atol=allowed)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("jit", [False, True], ids=["", "compiled"])
 def test_windows_that_overlap_are_complete(jit):
     assert_pooling_is_complete(*ends(1, 7, 6, 2), tf.float32, 2e-6, jit)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("dtype, tolerance", [(tf.float16, 3e-3), (tf.bfloat16, 2e-2)])
 def test_windows_that_overlap_are_complete_in_half_precision(dtype, tolerance):
     assert_pooling_is_complete(*ends(1, 7, 6, 2), dtype, tolerance)
@@ -127,7 +130,7 @@ BEHIND_RELU = {
 }
 
 
-@pytest.mark.thin
+@pytest.mark.few(3)
 @pytest.mark.parametrize("static", [True, False], ids=["static", "open"])
 @pytest.mark.parametrize("name", BEHIND_RELU)
 def test_every_output_of_a_pooling_is_complete(name, static):
@@ -205,7 +208,7 @@ def at_the_frontier(name):
     return network
 
 
-@pytest.mark.thin
+@pytest.mark.few(3)
 @pytest.mark.parametrize("end", ["from ties", "to ties", "anywhere"])
 @pytest.mark.parametrize("steps", [5, 60])
 @pytest.mark.parametrize("name", AT_THE_FRONTIER)

@@ -15,7 +15,7 @@ import igtf as ig
 TOLERANCE = {"mlp": 1e-5, "cnn": 1e-5, "conv_bn": 1e-5, "residuals": 1e-3}
 
 
-@pytest.mark.thin
+@pytest.mark.few(3)
 @pytest.mark.parametrize("steps", [1, 10, 50])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("name", TOLERANCE)
@@ -27,6 +27,7 @@ def test_secant_is_complete_at_any_number_of_steps(name, dtype, steps):
     assert error <= (1e-10 if dtype is np.float64 else TOLERANCE[name])
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", ["mlp", "cnn", "residuals"])
 def test_secant_tends_to_the_integral(name):
     network, shape = NETWORKS[name]
@@ -57,7 +58,7 @@ def test_secant_tends_to_the_integral(name):
 # XLA and training -----------------------------------------------------------------------------------
 
 
-@pytest.mark.thin
+@pytest.mark.few(1)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("name", ["mlp", "cnn", "conv_bn"])
 def test_secant_compiles_to_the_same_numbers(name, dtype):
@@ -105,6 +106,7 @@ def loss_and_gradient(name, steps):
     return both
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize("name", TRAINABLE)
 def test_training_through_the_slopes_has_the_gradient_of_finite_differences(name):
     x, baseline = inputs(3, 4)
@@ -117,7 +119,7 @@ def test_training_through_the_slopes_has_the_gradient_of_finite_differences(name
     np.testing.assert_allclose((gradient * direction).sum(), numeric, rtol=1e-5)
 
 
-@pytest.mark.thin
+@pytest.mark.few(8)
 @pytest.mark.parametrize("steps", [1, 4])
 @pytest.mark.parametrize("name", TRAINABLE)
 def test_training_has_no_nan_where_ends_are_equal_and_values_tie(name, steps):

@@ -96,7 +96,7 @@ class TestSecant:
         "function call": lambda z: tf.function(lambda z: tf.reduce_sum(tf.nn.relu(z - 0.3) * z, [1, 2]))(z),
     }
 
-    @pytest.mark.thin
+    @pytest.mark.few(4)
     @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
     @pytest.mark.parametrize("shape", [any_batch, lambda a: list(a.shape)], ids=["any batch", "static"])
     def test_it_is_complete_by_construction(self, run, network, shape):
@@ -107,6 +107,7 @@ class TestSecant:
         assert found.shape == x.shape
         np.testing.assert_allclose(found.sum((1, 2)), end - start, atol=1e-13)
 
+    @pytest.mark.few(2)
     @pytest.mark.parametrize("rows", [1, 4])
     def test_time_major_networks_give_what_batch_major_ones_give(self, run, rows):
         x = normal(rows, 4, 3)

@@ -19,6 +19,7 @@ def frames_of(path):
             yield np.asarray(gif.convert("RGB")) / 255, gif.info["duration"]
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_a_gif_has_one_frame_per_step(steps, tmp_path):
     for name, maps in {

@@ -106,6 +106,7 @@ def inside(figure):
     return all(b.x0 >= -1 and b.y0 >= -1 and b.x1 <= paper.x1 + 1 and b.y1 <= paper.y1 + 1 for b in boxes)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("count", [1, 3, 9])
 def test_long_titles_are_wrapped_or_shrunk_to_their_columns(count):
     maps = [noise(6, 6, seed=i) for i in range(count)]

@@ -175,7 +175,9 @@ def states_of(op, varying):
 
     def state(at):
         z = sign * at(op.inputs[0])
-        return tf.cast(z >= tf.reduce_max(z, axes, keepdims=True), tf.float32) - 0.5
+        best = tf.cast(z >= tf.reduce_max(z, axes, keepdims=True), tf.float32)
+        one = tf.cast(tf.equal(tf.reduce_sum(best, axes, keepdims=True), 1), tf.float32)
+        return (best + best * one - 1) / 2  # 0 of what is as large as others, as all are at a baseline of zeros
 
     return [(op.inputs[0], state)]
 

@@ -92,11 +92,16 @@ def by_maximum(x):
     return output(best * z)
 
 
-@pytest.mark.few(2)
+def by_maximum_from_ties(x):
+    z = tf.tensordot(x, W[0], 1)
+    return output(tf.reduce_max(z, -1, keepdims=True) * tf.tanh(z))  # the same one from the start on
+
+
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     "network",
     [
-        *(never_reached, by_condition, beside_a_stopped_kink),
+        *(never_reached, by_maximum_from_ties, by_condition, beside_a_stopped_kink),
         *(pytest.param(other, marks=pytest.mark.slow) for other in (by_maximum, without_biases)),
     ],
 )

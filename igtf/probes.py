@@ -6,6 +6,7 @@ import tensorflow as tf
 from igtf.arithmetic import map_range, repeat
 from igtf.op_types import NORMS, THRESHOLDS, is_kink, varying_slots
 from igtf.replay import replay_ops
+from igtf.rows.sizes import Place
 from integrated_gradients_tf import restore_shape, wide_dtype, with_features
 
 
@@ -21,10 +22,10 @@ def find_readers(subgraph, seen, ops):
 
 def reader_of(subgraph, like, axis, now=None):
     """Likewise of a tensor, or of what `now` (of a lookup of tensors) makes in its shape."""
-    led, dtype = like.ref() in subgraph.row_led, wide_dtype(subgraph.frontier[0].dtype)
-
+    dtype = wide_dtype(subgraph.frontier[0].dtype)
+    alone = subgraph.places.get(like.ref()) == Place(axis)  # no positions beside the rows on their axis
     inner = [size for i, size in enumerate(like.shape.as_list()) if i != axis]
-    units = int(np.prod(inner, dtype=np.int64)) if None not in inner and (led or axis) else None
+    units = int(np.prod(inner, dtype=np.int64)) if None not in inner and alone else None
 
     def read(values, rows):
         def at(tensor):

@@ -11,6 +11,7 @@ import importlib.util
 
 import numpy as np
 import tensorflow as tf
+from later_blocks import LATER, LATER_SEEDS
 from model_blocks import ENDS, HEADS, IMAGE, MASKED, MERGES, PAD, SEQUENCE, TOKENS, VECTOR, VIDEO
 from model_makers import dense
 
@@ -121,6 +122,8 @@ class Network:
                 table = {2: VECTOR, 3: SEQUENCE, 4: IMAGE, 5: VIDEO}[rank]
                 if tokens and not branch and self.random.rand() < 0.5:
                     table = TOKENS
+                elif self.seed >= LATER_SEEDS and not branch:
+                    table = LATER.get(rank, table)
                 x, made = self.block(table, x)
                 branch.append(made)
             while x.shape.rank > 2:

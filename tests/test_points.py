@@ -122,6 +122,18 @@ def test_every_row_takes_its_own_rule():
     np.testing.assert_allclose(attributed(sometimes_reached, X, 20)[~switches], alone, atol=1e-12)
 
 
+def experts(x):
+    """Of each word by itself, words of all rows on one axis, which is the second one."""
+    words = tf.tanh(tf.reshape(x, [-1, 4]))
+    found = tf.nn.relu(tf.einsum("td,edm->etm", words, np.stack([W[0], -W[0][::-1], W[0][:, ::-1]])))
+    return tf.reduce_sum(tf.reshape(tf.tanh(tf.reduce_sum(found, 0)) @ W[2][:, None], [-1, 6]), 1)
+
+
+def test_units_that_switch_are_seen_where_words_of_all_rows_share_an_axis():
+    found, plain = errors(experts, X)
+    assert found.mean() < plain.mean() / 2
+
+
 @pytest.mark.parametrize("static", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_rows_are_told_apart_in_loops_and_jacobians(static):
     def network(x):

@@ -2,7 +2,7 @@
 
 What is expected comes from the same network in float64, run eagerly: gradients at the very points of a
 rule, brute force over thousands of points, or completeness. A few networks run by default; under the
-marker `slow` at least 300, and more if the environment variable EXAMPLES says so.
+marker `slow` at least 400, and more if the environment variable EXAMPLES says so.
 """
 
 import functools
@@ -24,7 +24,7 @@ from integrated_gradients_tf import quadrature
 v1 = tf.compat.v1
 QUICK = [43, 24, 28, 6, 52, 26]  # small networks: several inputs, images, features, ids, sequences
 PROMISED = [0, 9, 10]
-MANY = max(300, 12 * int(os.environ.get("EXAMPLES", 3)))
+MANY = max(400, 12 * int(os.environ.get("EXAMPLES", 3)))
 STEPS = 6  # of the rules that are compared point by point
 ROUNDING = 1e-3  # float32, through networks that amplify it
 

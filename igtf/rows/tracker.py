@@ -166,9 +166,13 @@ class RowTracker:
             return Size(tensor.shape.as_list()[axis])
         if place in (LOST, COUNT):
             return None
-        # Under one name, wherever it comes from.
         op = tensor.op
-        if op.type in TYPES["unary"] or op.type in TYPES["broadcasting"]:
+        if op.type == "Reshape":  # whose shape the graph computes, as that of a frozen dense layer
+            sizes = self.sizes(op.inputs[1]) or []
+            if len(sizes) == tensor.shape.rank and sizes[axis] not in (None, Size(-1)):
+                return sizes[axis]
+        # Under one name, wherever it comes from.
+        if op.type in TYPES["unary"] or op.type in TYPES["broadcasting"] or op.type == "BiasAdd":
             for source in op.inputs:
                 known = source.shape.rank == tensor.shape.rank and source.shape.as_list()[axis] is None
                 if known and isinstance(self.place(source), Place):

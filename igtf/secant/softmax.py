@@ -22,7 +22,7 @@ def softmax_rule(vjp):
         def midway():
             points, weights = (as_column(v, z0) for v in quadrature(5, "gausslegendre"))
             z = (1 - points) * z0 + points * z1
-            p = tf.nn.softmax(z)
+            p = _softmax(z)
             return p, weights * p, tf.reduce_sum(weights * p, axis=0)
 
         mean = vjp(g, *op.keep("midway", midway))
@@ -46,3 +46,11 @@ def softmax_rule(vjp):
         return [mean + missing * direction]
 
     return rule
+
+
+def _softmax(z):
+    """Over the last axis; that of oneDNN, for less than double precision, takes no more than five axes."""
+    if z.shape.rank is not None and z.shape.rank <= 5:
+        return tf.nn.softmax(z)
+    shape = tf.shape(z)
+    return tf.reshape(tf.nn.softmax(tf.reshape(z, [-1, shape[-1]])), shape)

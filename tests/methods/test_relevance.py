@@ -164,7 +164,6 @@ class TestDeepLift:
             total, change = run(build, *images, static=static)
         assert_close(total, change, 1e-4)
 
-    @pytest.mark.few(1)
     @BATCHES
     def test_it_goes_back_through_the_rounds_of_a_loop(self, static):
         """Of Keras' LSTM under a mask, which has time before the rows inside."""

@@ -117,6 +117,13 @@ def recurrent_from_zeros(x):
     ]
 
 
+def heads_of_a_shape_that_the_graph_computes(x):
+    """As the dense layers of a frozen Keras model: their static shape is lost."""
+    shape = tf.concat([tf.gather(tf.shape(x), [0, 1]), [4]], 0)
+    h = tf.nn.bias_add(tf.reshape(tf.reshape(x, [-1, 4]) @ W, shape), tf.constant(V[0]))
+    return tf.tanh(tf.reshape(h, [-1, x.shape[1], 2, 2]))
+
+
 def branches(x):
     h = hidden(x)
     return tf.cond(FLAG, lambda: tf.nn.softmax(h, axis=1), lambda: h * 2)
@@ -127,6 +134,7 @@ INSIDE = [
     *(merged_as_the_graph_computes, class_token, token_broadcast, slices, slice_to_the_batch_size),
     *(ordered_in_a_row, turned_round_in_a_row, gathered_in_a_row, picked_by_row_number, contracted),
     *(convolved, normalized, recurrent, recurrent_from_zeros, branches),
+    heads_of_a_shape_that_the_graph_computes,
 ]
 
 

@@ -178,7 +178,7 @@ def states_of(op, varying):
         z = sign * at(op.inputs[0])
         best = tf.cast(z >= tf.reduce_max(z, axes, keepdims=True), tf.float32)
         one = tf.cast(tf.equal(tf.reduce_sum(best, axes, keepdims=True), 1), tf.float32)
-        return (best + best * one - 1) / 2  # 0 of what is as large as others, as all are at a baseline of zeros
+        return (best + best * one - 1) / 2  # 0 of ties, as at a baseline of zeros
 
     return [(op.inputs[0], state)]
 

@@ -42,7 +42,8 @@ class Network:
         self.keras = importlib.import_module("tf_keras") if keras2 else tf.keras
         self.functional = bool(random.rand() < 0.5)
         self.static, self.session = bool(random.rand() < 0.4), bool(random.rand() < 0.3)
-        self.biased, self.jumps, self.flat, self.masked = bool(random.rand() < 0.6), False, False, []
+        self.biased, self.masked = bool(random.rand() < 0.6), []
+        self.jumps, self.flat, self.tied = False, False, False
         count = 1 if random.rand() < 0.7 else 2
         kinds = [random.choice(list(SHAPES), p=[0.25, 0.3, 0.15, 0.22, 0.08]) for _ in range(count)]
         self.kinds, shapes = kinds, [SHAPES[kind](random) for kind in kinds]

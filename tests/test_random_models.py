@@ -24,8 +24,7 @@ from integrated_gradients_tf import quadrature
 v1 = tf.compat.v1
 QUICK = [43, 24, 28, 6, 52, 26]  # small networks: several inputs, images, features, ids, sequences
 PROMISED = [0, 9, 10]
-MANY = max(400, 12 * int(os.environ.get("EXAMPLES", 3)))
-STEPS = 6  # of the rules that are compared point by point
+MANY, STEPS = max(400, 12 * int(os.environ.get("EXAMPLES", 3))), 6  # of the rules compared point by point
 ROUNDING = 1e-3  # float32, through networks that amplify it
 
 

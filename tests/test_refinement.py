@@ -9,6 +9,8 @@ from reference import as_graph, assert_close, brute_force, midpoints, tape_gradi
 from shared_networks import BATCHES, NETWORKS, RULES, inputs, mlp
 
 import igtf as ig
+from igtf.levels import Levels
+from igtf.refinement import Estimate
 
 v1 = tf.compat.v1
 ROWS = 8
@@ -458,3 +460,12 @@ class TestGraphs:
                     ig.integrated_gradients(y, x, tolerance=0.01)
             finally:
                 v1.enable_control_flow_v2()
+
+
+def test_where_gradients_jump_points_have_the_first_order_however_fast_they_seem_to_settle():
+    """After a change of 0.1 one of 0.04: as much is left to come, and two thirds of it on a smooth path."""
+    estimate = Estimate(Levels([5, 10, 20, 40], 0.01, "gausslegendre"), False, tf.float64)
+    gap, last = (tf.constant([change, change], tf.float64) for change in (0.04, 0.1))
+    assert_close(
+        estimate(3, gap, last, tf.constant([True, False])), np.array([0.04, 0.04 * 0.4 / 0.6]), 1e-12
+    )

@@ -71,8 +71,9 @@ def integrated_gradients(
         smooth ones, for those that rank or round (`tf.sort`, `tf.sign`: their values jump), and for
         rows in which nothing switches; from 10 steps on its nodes are dense where the outputs move.
         From 10 steps on the error of `"auto"` is at most 1.5 times that of `"gausslegendre"` with as
-        many steps (mean of 16 rows or more), and most often a small part of it; known exceptions are
-        networks that switch little, where both are below 1 %.
+        many steps (mean of 16 rows or more), and most often a small part of it. Where what switches
+        hardly counts it may be more, if small: at most 4 % with 10 steps and 0.5 % with 50 (of 300 random
+        networks 10; and one whose values jump).
       grad_ys: weights of the entries of `ys`, of its shape and structure. They are evaluated at `xs`
         and held fixed along the path. One-hot rows choose a class per row.
       per_row: tensors beside `xs` with one entry per row (targets to gather, masks), which are

@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from igtf.op_types import CALLS
 from igtf.tensorflow_internals import must_record_gradient, record_gradient
 
 
@@ -60,6 +61,11 @@ def copy_op(kind, inputs, attrs, made, name=None):
 def last_part(name):
     """The last part of a name, fit to begin another."""
     return name.rsplit("/", 1)[-1].lstrip("_") or "op"
+
+
+def is_call(op):
+    """Whether `op` calls a function, by an op for that or, as in TensorFlow 1, by its name."""
+    return op.type in CALLS or (not hasattr(tf.raw_ops, op.type) and op.type in function_library())
 
 
 def function_library():

@@ -14,6 +14,8 @@ def emit(kind, inputs, attrs, made, name, library, reversible=False):
         # What tf.custom_gradient marks its outputs with. A copy's gradient would be that of the
         # original tensors, or none in a frozen graph: use the ops that it wraps instead.
         return [copy_op("Identity", [t], {}, made)[0] for t in inputs]
+    if kind in library and is_concrete(library[kind]):  # called by its name
+        return call_body(library[kind], inputs, library, made, reversible=reversible)
     # Copies of loops and branches would share the names of functions that gradients rewrite.
     names = ("f",) if kind in CALLS else ("cond", "body") if kind in LOOPS else ("then_branch", "else_branch")
     if kind in CALLS | LOOPS | BRANCHES:
@@ -207,7 +209,9 @@ def call_body(fdef, inputs, library, made, wanted=None, reversible=False):
             continue
         outputs = emit(node.op, [read(i) for i in needed], node.attr, made, name, library, reversible)
         one_list = node.op in CALLS | LOOPS | BRANCHES | {"IdentityN"}
-        values[name] = outputs, {} if one_list else _offsets(outputs[0].op.op_def, node)
+        called = library.get(node.op)
+        op_def = called.signature if called else None if one_list else outputs[0].op.op_def
+        values[name] = outputs, _offsets(op_def, node) if op_def else {}
     return [read(result) for result in results]
 
 

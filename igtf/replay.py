@@ -3,9 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
-from igtf.copying import copy_op, function_library
+from igtf.copying import copy_op, function_library, is_call
 from igtf.functions import emit
-from igtf.op_types import BATCH_NORMS, BRANCHES, CALLS, LOOPS, TYPES, UNKNOWN
+from igtf.op_types import BATCH_NORMS, BRANCHES, LOOPS, TYPES, UNKNOWN
 from igtf.rows.sizes import Size, product_of
 from igtf.rows.tracker import RowTracker
 from igtf.traversal import ops_between
@@ -29,7 +29,7 @@ def replay_ops(ops, values, keep, copies=1, axis=None, reversible=False, instead
       The new ops, dependencies first.
     """
     made, plain = [], {}
-    library = function_library() if any(op.type in CALLS | LOOPS | BRANCHES for op in ops) else {}
+    library = function_library() if any(op.type in LOOPS | BRANCHES or is_call(op) for op in ops) else {}
     later, instead = () if instead else _pooled_first(ops, keep), instead or {}
     for op in ops:
         inputs = [_read(t, values) for t in op.inputs]

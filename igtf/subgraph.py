@@ -6,11 +6,10 @@ import tensorflow as tf
 
 from igtf.arguments import flat_outputs
 from igtf.arithmetic import copied
-from igtf.copying import function_library
+from igtf.copying import function_library, is_call
 from igtf.functions import emit
 from igtf.op_types import (
     BARRIERS,
-    CALLS,
     FLAT,
     FRAMES,
     LOOPLESS,
@@ -85,7 +84,7 @@ class Subgraph:
     def _inline_calls(self):
         """Rebuilds the path once at `xs` where function calls, or one op for many, hide its ops."""
         self._open_calls()
-        for hides in (lambda op: op.type in CALLS, is_layer_norm):  # a call may hide the other
+        for hides in (is_call, is_layer_norm):  # a call may hide the other
             ops = ops_between(self.ys + self.layers, self.xs)
             if any(map(hides, ops)):
                 values = {x.ref(): x for x in self.xs}
@@ -95,7 +94,7 @@ class Subgraph:
 
     def _open_calls(self):
         """Writes out a call that returns some of `xs` and what `ys` are made of, as a SavedModel's may."""
-        calls = list(dict.fromkeys(x.op for x in self.xs if x.op.type in CALLS))
+        calls = list(dict.fromkeys(x.op for x in self.xs if is_call(x.op)))
         mine = {x.ref() for x in self.xs}
         others = [t for op in calls for t in op.outputs if t.ref() not in mine]
         targets = self.ys + self.layers

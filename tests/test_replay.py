@@ -121,3 +121,43 @@ def test_layer_normalization_of_keras_2_is_that_by_hand(shape, static):
     assert_close(secant, by_hand_gauss, 1e-2)
     assert_close(secant, by_hand_secant, 5e-3)
     assert_close(gauss, by_hand_gauss, 1e-9)
+
+
+def test_a_function_that_is_called_by_its_name_is_written_out():
+    """As swish is in frozen graphs of TensorFlow 1."""
+    x = np.random.RandomState(0).normal(size=(3, 4))
+    swish = tf.function(lambda x: x * tf.sigmoid(x)).get_concrete_function(
+        tf.TensorSpec([None, 4], "float64")
+    )
+    definition = tf.compat.v1.GraphDef(versions=swish.graph.as_graph_def().versions)
+    definition.library.function.add().CopyFrom(swish.function_def)
+    node = definition.node.add(name="x", op="Placeholder")
+    node.attr["dtype"].type = tf.float64.as_datatype_enum
+    definition.node.add(name="y", op=swish.function_def.signature.name, input=["x"])
+    for method in ("secant", "gausslegendre"):
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            feed = tf.compat.v1.placeholder(tf.float64, [None, 4])
+            (y,) = tf.import_graph_def(definition, {"x": feed}, ["y:0"])
+            y.set_shape([None, 4])
+            found = session.run(
+                ig.integrated_gradients(tf.nn.relu(y + 0.1), feed, num_steps=20, method=method), {feed: x}
+            )
+        change = np.maximum(x / (1 + np.exp(-x)) + 0.1, 0) - 0.1
+        assert_close(found, change, 1e-10 if method == "secant" else 0.05)
+
+
+@pytest.mark.skipif(tf.__version__.startswith("2.12"), reason="its loops update in place, without a gradient")
+def test_a_ctc_loss_is_explained():
+    """Whose loops call functions by their names."""
+    x = np.random.RandomState(0).normal(size=(3, 8, 5)).astype(np.float32)
+
+    def loss(x):
+        rows = tf.shape(x)[0]
+        labels, sizes = tf.tile([[1, 2, 2]], [rows, 1]), [tf.fill([rows], size) for size in (3, 8)]
+        return tf.nn.ctc_loss(labels, tf.transpose(x, [1, 0, 2]), *sizes, blank_index=0)
+
+    for static in (True, False):
+        found = as_graph(
+            lambda x: ig.integrated_gradients(loss(x), x, num_steps=3, method="secant"), [x], static
+        )
+        assert_close(found.sum((1, 2)), (loss(x) - loss(0 * x)).numpy(), 1e-4)

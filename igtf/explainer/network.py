@@ -6,9 +6,10 @@ import inspect
 import tensorflow as tf
 
 from igtf.arguments import is_int
+from igtf.copying import is_call
 from igtf.explainer.arrays import describe, expected, listed, members
 from igtf.explainer.layers import Place, all_layers
-from igtf.op_types import CALLS, SHAPES
+from igtf.op_types import SHAPES
 from igtf.replacement import graph_replace
 from igtf.traversal import ops_between
 
@@ -312,6 +313,6 @@ def casts_of(ys, x):
 
 def inlined(outputs, known):
     """The outputs once more, computed from `known` tensors, if function calls hide how."""
-    if any(op.type in CALLS for op in ops_between(tf.nest.flatten(outputs), known)):
+    if any(map(is_call, ops_between(tf.nest.flatten(outputs), known))):
         return graph_replace(outputs, known, known)
     return outputs

@@ -78,7 +78,7 @@ def test_a_smooth_network_has_those_of_the_double_integral(expected, static):
 
 
 def test_kinks_are_as_soft_as_asked_for():
-    assert_close(interactions(kinked, num_steps=100, beta=4.0), double_integral(bent, 80), 1e-4)
+    assert_close(interactions(kinked, num_steps=100, beta=4.0), double_integral(bent, 40), 1e-4)
 
 
 def test_they_are_symmetric_and_sum_to_the_attributions():

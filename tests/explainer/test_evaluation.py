@@ -147,7 +147,7 @@ def test_labels_options_functions_and_the_control():
         "sensitivity_max": ("sensitivity_max", {"num_samples": 2}),
         "hits": ("pointing_game", {"mask": [1, 1, 0, 0, 0, 0]}),
     }
-    found = Explainer(model, num_steps=1000).evaluate(X, methods=methods, metrics=metrics, progress=False)
+    found = Explainer(model, num_steps=100).evaluate(X, methods=methods, metrics=metrics, progress=False)
     assert list(found.scores) == [
         *("from ones", "average_drop", "average_increase", "again: drop", "again: increase"),
         *("sensitivity_max", "hits"),

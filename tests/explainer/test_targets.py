@@ -145,25 +145,26 @@ class TestTargets:
 
     def test_lists_of_rows_are_arrays_and_lists_of_outputs_are_outputs(self):
         model = classifier()
-        expected = by_hand(model, X)
+        expected, made = by_hand(model, X), Explainer(model)
         rows = [list(tf.constant(CLASSES)), [np.int64(c) for c in CLASSES], list(ONE_HOT)]
         for targets in (*rows, list(map(tf.constant, ONE_HOT)), ONE_HOT.tolist(), [CLASSES], (ONE_HOT,)):
-            assert_close(explain(model, X, targets=targets), expected, 1e-5)
+            assert_close(made.explain(X, targets, progress=False), expected, 1e-5)
         inputs = [X[:, :3], X[:, 3:5]]
-        expected = explain(two_branches(), inputs, targets={"kind": CLASSES % 2, "size": None})
+        made = Explainer(two_branches())
+        expected = made.explain(inputs, {"kind": CLASSES % 2, "size": None}, progress=False)
         for targets in (
             [CLASSES % 2, None],
             (CLASSES % 2, 0),
             [ONE_HOT[:, :2] * 0 + np.eye(2)[CLASSES % 2], 0],
         ):
-            for part, wanted in zip(explain(two_branches(), inputs, targets=targets), expected):
+            for part, wanted in zip(made.explain(inputs, targets, progress=False), expected):
                 assert_close(part, wanted, 1e-5)
         with pytest.raises(ValueError, match="expected one for each of the outputs 'kind', 'size'"):
-            explain(two_branches(), inputs, targets=[CLASSES, None, None])
+            made.explain(inputs, [CLASSES, None, None])
         with pytest.raises(
             ValueError, match=r"targets\['kind'\] is 2 in rows .*expected class numbers from 0 to 1"
         ):
-            explain(two_branches(), inputs, targets=[np.full(ROWS, 2), None])
+            made.explain(inputs, [np.full(ROWS, 2), None])
 
     def test_weights_weigh(self):
         model = classifier()

@@ -14,7 +14,7 @@ def classifier():
     return bert("float64")
 
 
-def by_steps(model, layer, inputs, starts, score, steps=4000):
+def by_steps(model, layer, inputs, starts, score, steps=2000):
     """Conductance of what a layer returns, `[T, units]`: midpoints, and finite changes along the path."""
     table = model.backbone.token_embedding.embeddings.numpy()
     ends, begins = table[inputs["token_ids"]], table[starts["token_ids"]]

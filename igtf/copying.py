@@ -65,7 +65,10 @@ def last_part(name):
 
 def is_call(op):
     """Whether `op` calls a function, by an op for that or, as in TensorFlow 1, by its name."""
-    return op.type in CALLS or (not hasattr(tf.raw_ops, op.type) and op.type in function_library())
+    if op.type in CALLS or hasattr(tf.raw_ops, op.type):
+        return op.type in CALLS
+    internal = op.type[0] == "_" and op.type[1:2].isupper()  # such as _FusedConv2D, in graphs of many
+    return not internal and op.type in function_library()
 
 
 def function_library():

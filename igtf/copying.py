@@ -65,10 +65,10 @@ def last_part(name):
 
 def is_call(op):
     """Whether `op` calls a function, by an op for that or, as in TensorFlow 1, by its name."""
-    if op.type in CALLS or hasattr(tf.raw_ops, op.type):
-        return op.type in CALLS
-    internal = op.type[0] == "_" and op.type[1:2].isupper()  # such as _FusedConv2D, in graphs of many
-    return not internal and op.type in function_library()
+    kind = op.type
+    internal = kind[0] == "_" and kind[1:2].isupper()  # such as _FusedConv2D, of which a graph has many
+    registered = internal or hasattr(tf.raw_ops, kind)
+    return kind in CALLS or (not registered and kind in function_library())
 
 
 def function_library():

@@ -208,10 +208,10 @@ def call_body(fdef, inputs, library, made, wanted=None, reversible=False):
             stack.extend((i.split(":")[0], False) for i in needed)
             continue
         outputs = emit(node.op, [read(i) for i in needed], node.attr, made, name, library, reversible)
-        one_list = node.op in CALLS | LOOPS | BRANCHES | {"IdentityN"}
-        called = library.get(node.op)
-        op_def = called.signature if called else None if one_list else outputs[0].op.op_def
-        values[name] = outputs, _offsets(op_def, node) if op_def else {}
+        values[name] = outputs, {}
+        if node.op not in CALLS | LOOPS | BRANCHES | {"IdentityN"}:  # whose outputs are one list
+            signature = library[node.op].signature if node.op in library else outputs[0].op.op_def
+            values[name] = outputs, _offsets(signature, node)
     return [read(result) for result in results]
 
 

@@ -386,14 +386,10 @@ IMAGE = {
 }
 
 
-def pooling3d(kind, **options):
+def average_pooling3d(net, shape):
     """In single precision always: TensorFlow has no other kernel."""
-
-    def make(net, shape):
-        pool = net.layer(kind, **options, dtype="float32")
-        return pool if net.dtype == "float32" else lambda x: tf.cast(pool(tf.cast(x, "float32")), x.dtype)
-
-    return make
+    pool = net.layer("AveragePooling3D", pool_size=2, dtype="float32")
+    return pool if net.dtype == "float32" else lambda x: tf.cast(pool(tf.cast(x, "float32")), x.dtype)
 
 
 def max_pooling3d(net, shape):
@@ -415,7 +411,7 @@ VIDEO = {
     ),
     "Conv3D": unless_small(keras("Conv3D", filters=2, kernel_size=2, activation="relu"), 2),
     "MaxPooling3D": unless_small(max_pooling3d, 2),
-    "AveragePooling3D": unless_small(pooling3d("AveragePooling3D", pool_size=2), 2),
+    "AveragePooling3D": unless_small(average_pooling3d, 2),
     "TimeDistributed Conv2D": time_distributed("Conv2D", 2, 2, activation="relu", padding="same"),
     "relu": keras("ReLU"),
     "BatchNormalization": keras("BatchNormalization"),
